@@ -1,0 +1,57 @@
+"""Partitions as GeoParquet files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from geo_ray.cells.partition import Partition
+from geo_ray.errors import InputError
+
+COLUMNS = ("cell_id", "count", "latitude", "longitude", "country", "admin_1", "geometry")
+
+
+def geoparquet_metadata(geometry_types: list[str]) -> bytes:
+    """The ``geo`` entry of a GeoParquet 1.1 file whose WKB column ``geometry`` is in OGC:CRS84, the default."""
+    column = {"encoding": "WKB", "geometry_types": geometry_types, "edges": "planar"}
+    return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}).encode()
+
+
+def write_partition(partition: Partition, path: Path) -> None:
+    """Write one row a cell: id, count, centre, country, admin 1 and polygon."""
+    table = pa.table(
+        {
+            "cell_id": pa.array(partition.cell_ids, pa.string()),
+            "count": pa.array(partition.counts, pa.int64()),
+            "latitude": partition.centers[:, 0],
+            "longitude": partition.centers[:, 1],
+            "country": pa.array(partition.countries, pa.string()),
+            "admin_1": pa.array(partition.admin_1, pa.string()),
+            "geometry": pa.array(shapely.to_wkb(partition.polygons), pa.binary()),
+        }
+    )
+    metadata = {b"geo": geoparquet_metadata(["Polygon", "MultiPolygon"])}
+    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
+
+
+def read_partition(path: Path) -> Partition:
+    """Read what ``write_partition`` wrote; ``InputError`` names a column that is missing."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path} is not a readable GeoParquet file of cells: {error}") from error
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise InputError(f"{path} lacks the columns {missing}; write it with `geo-ray cells build`")
+    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
+    return Partition(
+        cell_ids=columns["cell_id"],
+        polygons=shapely.from_wkb(columns["geometry"]),
+        centers=np.stack([columns["latitude"], columns["longitude"]], axis=1),
+        counts=columns["count"],
+        countries=columns["country"],
+        admin_1=columns["admin_1"],
+    )

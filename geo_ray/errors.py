@@ -1,0 +1,40 @@
+"""The exception tree.
+
+GeoRayError
+    InputError            what the user gave can't be used: no input, an unreadable table, an unknown name
+    OutputError           the output can't be written, or holds another run's results
+    BundleError           a bundle is missing, damaged or of another version
+        FingerprintError  two artefacts were made by different encoders
+    MissingDataError      a package that holds data isn't installed
+    ErrorBudgetError      more rows failed than the user allowed
+
+A caller's programming mistake is a ``ValueError`` or ``TypeError`` instead; a bad row is the column ``problem``.
+"""
+
+
+class GeoRayError(Exception):
+    """A state of the world that we can name; the message says what to do about it."""
+
+
+class InputError(GeoRayError):
+    """What the user gave can't be used."""
+
+
+class OutputError(GeoRayError):
+    """The output can't be written, or holds another run's results."""
+
+
+class BundleError(GeoRayError):
+    """A bundle is missing, damaged or of another version."""
+
+
+class FingerprintError(BundleError):
+    """Two artefacts were made by different encoders."""
+
+
+class MissingDataError(GeoRayError):
+    """A package that holds data isn't installed."""
+
+
+class ErrorBudgetError(GeoRayError):
+    """More rows failed than the user allowed."""

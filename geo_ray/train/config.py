@@ -1,0 +1,49 @@
+"""The complete settings of one training run of a geocell model on overhead crops."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What is trained, on which places, for how long, and with which loss.
+
+    ``num_steps`` counts optimiser steps; each worker takes ``places_per_step`` places a step and sees two views of each.
+    """
+
+    tower: str = "residual-tiny"
+    image_size: int = 64
+    num_features: int = 128
+    seed: int = 330
+    split_seed: int = 7
+    min_cell_size: int = 30
+    max_cell_size: int = 60
+
+    num_workers: int = 2
+    num_steps: int = 2400
+    places_per_step: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warmup_share: float = 0.05
+    log_every: int = 50
+
+    tau_km: float = 75.0
+    target_reference: Literal["nearest", "true"] = "nearest"
+    normalize_targets: bool = True
+    contrastive_weight: float = 1.0
+    sigma_km: float = 6.0
+
+    group_size: int = 4  # places of a step come in groups about one photo location, so that negatives are near
+    offset_km: float = 20.0  # standard deviation of a group's places about its photo location
+    jitter: float = 0.10
+    rotation_degrees: float = 10.0
+    other_raster_share: float = 0.35  # of the second views that are blended with another picture of the Earth
+
+    def __post_init__(self) -> None:
+        if self.places_per_step % self.group_size:
+            raise ValueError(
+                f"places_per_step={self.places_per_step} must be a multiple of group_size={self.group_size}"
+            )
+        for name in ("num_workers", "num_steps", "tau_km", "sigma_km", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")

@@ -1,0 +1,90 @@
+"""Batches for training: two views each of places about the training split's photo locations."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int
+
+from geo_ray.datasets import earth
+from geo_ray.geo.sphere import destination
+from geo_ray.train.augment import augment, sometimes, uniform
+from geo_ray.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceBatch:
+    """Two views of each place, (B, 3, S, S) float32 in 0..1, and where it is, (B, 2) degrees."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+    latlon: torch.Tensor
+
+
+def place_weights(latlon: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n"]:
+    """Chance of drawing each location: the root of its block's count, shared within the block.
+
+    Between photos alike (a third of them lie in 200 cities) and blocks alike (half of them hold one photo).
+    """
+    _, block, counts = np.unique(earth.block_ids(latlon), return_inverse=True, return_counts=True)
+    weights = 1 / np.sqrt(counts[block])
+    return weights / weights.sum()
+
+
+def draw_places(
+    latlon: Float64[np.ndarray, "n 2"],
+    weights: Float64[np.ndarray, "n"],
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> Float64[np.ndarray, "b 2"]:
+    """Places in groups about drawn photo locations; one that falls into a held-out block moves back to its location."""
+    seeds = rng.choice(len(latlon), config.places_per_step // config.group_size, p=weights)
+    origin = np.repeat(latlon[seeds], config.group_size, axis=0)
+    east, north = rng.normal(0, config.offset_km, (2, len(origin)))
+    east[:: config.group_size] = north[:: config.group_size] = 0.0
+    moved = destination(origin, east, north)
+    return np.where((earth.splits(moved, config.split_seed) == "train")[:, None], moved, origin)
+
+
+def place_batches(config: TrainConfig, rank: int) -> Iterator[PlaceBatch]:
+    """Batches without end; every rank draws its own."""
+    rng = np.random.default_rng((config.seed, rank))
+    generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
+    latlon = earth.locations()
+    latlon = latlon[earth.splits(latlon, config.split_seed) == "train"]
+    weights = place_weights(latlon)
+    rasters = torch.cat([earth.raster(name) for name in earth.RASTERS])
+    while True:
+        places = draw_places(latlon, weights, config, rng)
+        views = [
+            earth.sample(rasters, earth.view_grid(_views(places, config, rng), config.image_size)) / 255 for _ in range(2)
+        ]
+        yield PlaceBatch(
+            first=augment(views[0][:, :3], generator, strength=0.4),
+            second=augment(_blend(views[1], config.other_raster_share, generator), generator),
+            latlon=torch.from_numpy(places),
+        )
+
+
+def _views(places: Float64[np.ndarray, "b 2"], config: TrainConfig, rng: np.random.Generator) -> earth.Views:
+    return earth.jittered_views(places, rng, config.jitter, config.rotation_degrees)
+
+
+def _blend(pixels: torch.Tensor, share: float, rng: torch.Generator) -> torch.Tensor:
+    """The first raster of a stack (B, 9, S, S), in part of the batch mixed with one of the others."""
+    b = len(pixels)
+    other = torch.where(sometimes(b, 0.5, rng) > 0, pixels[:, 3:6], pixels[:, 6:9])
+    amount = sometimes(b, share, rng) * uniform((b, 1, 1, 1), 0.2, 1.2, rng).clamp(max=1)
+    return pixels[:, :3] + amount * (other - pixels[:, :3])
+
+
+def train_locations(config: TrainConfig, split: str) -> Float64[np.ndarray, "n 2"]:
+    """The photo locations of one split, ``train``, ``validation`` or ``test``."""
+    latlon = earth.locations()
+    return latlon[earth.splits(latlon, config.split_seed) == split]
+
+
+def rows_of_split(config: TrainConfig, split: str) -> Int[np.ndarray, "n"]:
+    """Row numbers of one split in ``earth.locations()``."""
+    return np.flatnonzero(earth.splits(earth.locations(), config.split_seed) == split)
