@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class ResidualBlock(nn.Module):
@@ -61,6 +62,18 @@ class ResidualTower(nn.Module):
 def residual_tiny(image_size: int, num_features: int) -> ResidualTower:
     """About 3 M parameters; for 64-pixel crops."""
     return ResidualTower(image_size, (32, 64, 128, 256), (0, 2, 2, 2), num_features)
+
+
+def fold_batch_norm(module: nn.Module) -> nn.Module:
+    """The module in evaluation mode with every batch norm merged into the convolution before it, in place."""
+    for child in module.children():
+        fold_batch_norm(child)
+    if isinstance(module, nn.Sequential):
+        for index in range(len(module) - 1):
+            first, second = module[index], module[index + 1]
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                module[index], module[index + 1] = fuse_conv_bn_eval(first.eval(), second.eval()), nn.Identity()
+    return module
 
 
 TOWERS: dict[str, Callable[[int, int], nn.Module]] = {"residual-tiny": residual_tiny}

@@ -39,6 +39,8 @@ class TrainConfig:
     rotation_degrees: float = 10.0
     other_raster_share: float = 0.35  # of the second views that are blended with another picture of the Earth
 
+    gallery_apart_degrees: float = 0.02  # one member image a square of this side; a pixel of the imagery has 0.067
+
     def __post_init__(self) -> None:
         if self.places_per_step % self.group_size:
             raise ValueError(

@@ -1,0 +1,201 @@
+"""Bundle: one folder with all that inference needs."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from geo_ray.errors import BundleError
+from geo_ray.geo.calibration import RadiusCalibration
+from geo_ray.index.refine import Refinement
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+CALIBRATION = "calibration.json"
+CELLS = "cells.parquet"
+WEIGHTS = "weights.safetensors"
+KINDS = ("cells", "zero-shot", "gallery", "address")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """Which image tower, on what input; its features are scaled to length one where ``normalize``.
+
+    ``micro_batch`` is how many images the tower sees at once, always, padded where there are fewer: kernels round
+    differently for other sizes, and an image's answer must not depend on its neighbours.
+    """
+
+    architecture: str
+    image_size: int
+    num_features: int
+    normalize: bool = True
+    micro_batch: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "num_features", "micro_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"encoder: {name}={getattr(self, name)} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """An opened bundle: its manifest, and where its files lie. ``ref`` is what the user called it."""
+
+    ref: str
+    folder: Path
+    kind: str
+    description: str
+    licence: str
+    attribution: str
+    encoder: EncoderSpec
+    encoder_fingerprint: str
+    refinement: Refinement
+    files: dict[str, str]
+    fingerprint: str
+    max_pixels: int = 100_000_000
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side of the tower's input."""
+        return self.encoder.image_size
+
+    @property
+    def num_features(self) -> int:
+        """Length of an image feature vector."""
+        return self.encoder.num_features
+
+    def path(self, name: str) -> Path:
+        """Where a file or folder of the bundle lies."""
+        return self.folder / name
+
+    def calibration(self) -> RadiusCalibration:
+        """How a spread becomes a radius."""
+        values = json.loads(self.path(CALIBRATION).read_text())
+        return RadiusCalibration(**{name: tuple(value) for name, value in values.items()})
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    kind: str,
+    description: str,
+    licence: str,
+    attribution: str,
+    encoder: EncoderSpec,
+    refinement: Refinement,
+    provenance: dict[str, Any],
+) -> None:
+    """Seal a folder as a bundle: list its files with their digests and derive the fingerprints from them."""
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r} must be one of {KINDS}")
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    digests = {p.relative_to(folder).as_posix(): sha256_of(p) for p in paths}
+    manifest = {
+        "format": FORMAT,
+        "kind": kind,
+        "description": description,
+        "licence": licence,
+        "attribution": attribution,
+        "encoder": dataclasses.asdict(encoder),
+        "encoder_fingerprint": _digest({"encoder": dataclasses.asdict(encoder), "weights": digests[WEIGHTS]}),
+        "refinement": dataclasses.asdict(refinement),
+        "files": digests,
+        "provenance": provenance,
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"fingerprint": _fingerprint(manifest)}, indent=1) + "\n")
+
+
+def _fingerprint(manifest: dict[str, Any]) -> str:
+    """Of all that can change an answer: not of the words that describe it."""
+    return _digest({name: manifest[name] for name in ("kind", "encoder", "encoder_fingerprint", "refinement", "files")})
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """The bundles that come with the package, by name."""
+    root = Path(str(files("geo_ray") / "bundles"))
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MANIFEST}"))}
+
+
+@lru_cache(maxsize=8)
+def open_bundle(ref: str) -> Bundle:
+    """The bundle that ``ref`` names: one that ships, a folder, or an ``s3://`` prefix; every file is checked.
+
+    Raises ``BundleError`` that says which file is missing or damaged and what to do.
+    """
+    folder = _locate(ref)
+    manifest = _read_manifest(folder, ref)
+    if manifest["fingerprint"] != _fingerprint(manifest):
+        raise BundleError(f"bundle {ref}: {MANIFEST} was changed after the bundle was built; restore the bundle")
+    for name, digest in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"bundle {ref}: {name} is missing from {folder}; restore the bundle")
+        if sha256_of(path) != digest:
+            raise BundleError(f"bundle {ref}: {name} is damaged (sha256 differs from {MANIFEST}); restore the bundle")
+    return Bundle(
+        ref=ref,
+        folder=folder,
+        encoder=EncoderSpec(**manifest["encoder"]),
+        refinement=Refinement(**manifest["refinement"]),
+        **{n: manifest[n] for n in ("kind", "description", "licence", "attribution", "encoder_fingerprint", "files",
+                                    "fingerprint")},
+    )  # fmt: skip
+
+
+def _read_manifest(folder: Path, ref: str) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        version = manifest["format"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise BundleError(f"bundle {ref}: {MANIFEST} is damaged ({error}); restore the bundle") from error
+    if version != FORMAT:
+        raise BundleError(f"bundle {ref}: format {version} is not {FORMAT}, which this version of geo-ray reads")
+    return manifest
+
+
+def _locate(ref: str) -> Path:
+    """The local folder of a bundle, fetched once per content where it is remote."""
+    shipped = shipped_bundles()
+    if ref in shipped:
+        return shipped[ref]
+    if "://" in ref:
+        return _fetch(ref)
+    folder = Path(ref)
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(
+            f"no bundle {ref!r}: it is not a folder with {MANIFEST}; these ship with geo-ray: {', '.join(shipped) or 'none'}"
+        )
+    return folder
+
+
+def _fetch(ref: str) -> Path:
+    """A local copy of a remote bundle, in a folder named for its manifest's digest."""
+    try:
+        fs, root = fsspec.core.url_to_fs(ref)
+        manifest = fs.cat_file(f"{root.rstrip('/')}/{MANIFEST}")
+        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "geo-ray"
+        folder = cache / hashlib.sha256(manifest).hexdigest()[:16]
+        if not (folder / MANIFEST).is_file():
+            partial = folder.with_name(f"{folder.name}.{os.getpid()}")
+            fs.get(root.rstrip("/") + "/", f"{partial}/", recursive=True)
+            partial.rename(folder)
+    except (OSError, ValueError, ImportError) as error:
+        raise BundleError(f"bundle {ref} can't be fetched ({error}); check the address and your credentials") from error
+    return folder

@@ -1,0 +1,72 @@
+"""The columns that flow through a graph, and the batch that carries them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Batch = dict[str, np.ndarray]  # column name -> array; every array has the same leading axis
+
+CODES = {
+    "empty": "the file has no bytes",
+    "not_a_file": "the path is a directory or another thing that can't be read as a file",
+    "fetch_failed": "the bytes could not be read",
+    "undecodable": "the bytes are not an image in a supported format, or end too early",
+    "too_large": "the image has more pixels or bytes than allowed",
+    "no_answer": "the model gave no finite answer",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A named column: dtype and shape of one row's entry, and what a row with a problem holds."""
+
+    name: str
+    dtype: str = "object"
+    shape: tuple[int, ...] = ()
+    fill: Any = None
+
+    def blank(self, num_rows: int) -> np.ndarray:
+        """The column for rows that have no value."""
+        if self.dtype != "object":
+            return np.full((num_rows, *self.shape), self.fill, dtype=self.dtype)
+        column = np.empty(num_rows, dtype=object)
+        column[:] = [self.fill] * num_rows
+        return column
+
+
+IMAGE_ID = Column(name="image_id", fill="")
+URI = Column(name="uri", fill="")
+BYTES = Column(name="bytes")
+PROBLEM = Column(name="problem", fill="")
+SOURCE = (IMAGE_ID, URI, BYTES, PROBLEM)  # what every source yields; ``problem`` is set where ``bytes`` is None
+
+# What every kind of bundle answers, in the order of the prediction files.
+ANSWER = (
+    Column(name="latitude", dtype="float64", fill=np.nan),
+    Column(name="longitude", dtype="float64", fill=np.nan),
+    Column(name="cell_id", fill=""),
+    Column(name="probability", dtype="float64", fill=np.nan),
+    Column(name="radius_km_50", dtype="float64", fill=np.nan),
+    Column(name="radius_km_90", dtype="float64", fill=np.nan),
+    Column(name="country", fill=""),
+    Column(name="region", fill=""),
+    Column(name="place", fill=""),
+    Column(name="candidates", fill=()),
+    Column(name="cell_latitude", dtype="float64", fill=np.nan),
+    Column(name="cell_longitude", dtype="float64", fill=np.nan),
+    Column(name="bundle_fingerprint", fill=""),
+)
+
+
+def num_rows(batch: Batch) -> int:
+    """How many rows a batch has."""
+    return len(next(iter(batch.values())))
+
+
+def source_batch(image_ids: list[str], uris: list[str], contents: list[bytes | None], problems: list[str]) -> Batch:
+    """A batch of source columns from lists."""
+    batch = {column.name: column.blank(len(image_ids)) for column in SOURCE}
+    for name, values in (("image_id", image_ids), ("uri", uris), ("bytes", contents), ("problem", problems)):
+        batch[name][:] = values
+    return batch

@@ -1,0 +1,61 @@
+"""Stages: what one step of the graph reads, writes and does, and what it may ask of its surroundings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from geo_ray.index.shard import Searcher, open_shard
+from geo_ray.models.bundle import open_bundle
+from geo_ray.pipeline.columns import Batch, Column, num_rows
+
+Stage = Callable[[Batch], Batch]  # healthy rows in, the columns it writes out; it may add ``problem`` codes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """All that a stage may ask of its surroundings: a device, threads, and a searcher for an index."""
+
+    device: str = "cpu"
+    num_threads: int = 1
+
+    def searcher(self, bundle: str) -> Searcher:
+        """The searcher over a bundle's index; in process here, another runtime may answer with remote shards."""
+        return open_shard(open_bundle(bundle).path("index"))
+
+
+@runtime_checkable
+class StageSpec(Protocol):
+    """A small, frozen, picklable description of a stage; ``build`` loads what is heavy, once per worker."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the columns it needs."""
+        ...
+
+    @property
+    def writes(self) -> tuple[Column, ...]:
+        """The columns it adds."""
+        ...
+
+    def build(self, runtime: Runtime) -> Stage:
+        """The stage itself."""
+        ...
+
+
+def run_stage(spec: StageSpec, stage: Stage, batch: Batch) -> Batch:
+    """The batch with the stage's columns added; rows that have a problem are skipped and get the columns' fill."""
+    healthy = np.flatnonzero(batch["problem"] == "")
+    written = {column.name: column.blank(num_rows(batch)) for column in spec.writes}
+    problem = batch["problem"].copy()
+    if len(healthy):
+        answer = stage({name: batch[name][healthy] for name in spec.reads})
+        for name, column in written.items():
+            column[healthy] = answer[name]
+        if "problem" in answer:
+            problem[healthy] = answer["problem"]
+            for column in spec.writes:
+                failed = problem != ""
+                written[column.name][failed] = column.blank(int(failed.sum()))
+    return batch | written | {"problem": problem}

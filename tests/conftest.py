@@ -1,0 +1,19 @@
+"""Shared fixtures: one local Ray for the session, and settings that must stand before Ray is imported."""
+
+import os
+
+os.environ["RAY_AUTH_MODE"] = "disabled"  # a local ray.init() turns token authentication on since 2.60
+os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """A local Ray with room for reads beside two encoder actors; ended by the session that made it."""
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, logging_level="warning", object_store_memory=300 * 2**20)
+    yield ray
+    ray.shutdown()
