@@ -1,0 +1,55 @@
+"""The Ray Data runner: a graph over a stream of rows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+from ray.data import ActorPoolStrategy, Dataset
+
+from geo_ray.data.sources import fetch
+from geo_ray.pipeline.columns import Batch
+from geo_ray.pipeline.graph import Graph
+from geo_ray.pipeline.stage import Runtime
+from geo_ray.remote.place import Place
+
+Output = Callable[[Batch], Any]  # from a graph's answers to what Ray Data stores
+
+
+class GraphWorker:
+    """An actor that has loaded a graph."""
+
+    def __init__(self, graph: Graph, runtime: Runtime, output: Output) -> None:
+        self._built = graph.build(runtime)
+        self._output = output
+
+    def __call__(self, batch: Batch) -> Any:
+        """The answers to a batch."""
+        return self._output(self._built(batch))
+
+
+def as_is(batch: Batch) -> Batch:
+    """The batch itself, for graphs whose columns stay in Ray Data."""
+    return batch
+
+
+def fetch_inputs(blocks: list[pa.Table]) -> Dataset:
+    """A stream of the inputs with their bytes; a task reads a block."""
+    return ray.data.from_arrow(blocks).map_batches(fetch, batch_format="numpy", num_cpus=0.5)
+
+
+def apply_graph(rows: Dataset, graph: Graph, place: Place, output: Output = as_is) -> Dataset:
+    """The graph's answers for every row, in any order; they are joined by ``image_id``."""
+    runtime = Runtime(device=place.device, num_threads=place.cpus_per_worker)
+    if place.decode_apart:
+        decode, graph = graph.split(1)
+        rows = rows.map_batches(decode.build(Runtime()), batch_format="numpy", batch_size=64)
+    return rows.map_batches(
+        GraphWorker,
+        fn_constructor_kwargs={"graph": graph, "runtime": runtime, "output": output},
+        batch_size=place.batch_size,
+        batch_format="numpy",
+        compute=ActorPoolStrategy(size=place.num_workers),
+        num_cpus=place.cpus_per_worker,
+        num_gpus=place.gpus_per_worker or None,
+    )
