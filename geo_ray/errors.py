@@ -11,9 +11,16 @@ GeoRayError
 A caller's programming mistake is a ``ValueError`` or ``TypeError`` instead; a bad row is the column ``problem``.
 """
 
+from botocore.exceptions import BotoCoreError
+
+# What listing, reading or writing at a remote address can raise: s3fs lets botocore's own errors through.
+REMOTE_ERRORS = (OSError, ValueError, ImportError, BotoCoreError)
+
 
 class GeoRayError(Exception):
     """A state of the world that we can name; the message says what to do about it."""
+
+    exit_code = 2  # of a command that ends with it
 
 
 class InputError(GeoRayError):
@@ -37,4 +44,6 @@ class MissingDataError(GeoRayError):
 
 
 class ErrorBudgetError(GeoRayError):
-    """More rows failed than the user allowed."""
+    """More rows failed than the user allowed; all answers are written."""
+
+    exit_code = 1

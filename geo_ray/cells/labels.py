@@ -5,15 +5,17 @@ import shapely
 from jaxtyping import Float64, Int
 
 from geo_ray.cells.partition import Partition
-from geo_ray.geo.sphere import unit_vectors
+from geo_ray.geo.sphere import check_latlon, unit_vectors
 
 
 def cells_of(latlon: Float64[np.ndarray, "n 2"], partition: Partition) -> Int[np.ndarray, "n"]:
     """The index of the cell that covers each point (degrees).
 
     A point on a common border belongs to the cell of the lowest index. A point that no polygon covers (the sea, in a
-    partition of the land) belongs to the cell with the nearest centre.
+    partition of the land) belongs to the cell with the nearest centre. Points that are not degrees in range raise
+    ``ValueError``.
     """
+    check_latlon(latlon)
     tree = shapely.STRtree(partition.polygons)
     points, cells = tree.query(shapely.points(latlon[:, 1], latlon[:, 0]), predicate="intersects")
     found = np.full(len(latlon), len(partition), np.int64)

@@ -13,8 +13,9 @@ from geo_ray.geo.sphere import spherical_mean
 class Partition:
     """Cells by index; every array has one entry a cell.
 
-    ``polygons`` are shapely geometries in longitude, latitude order (as WKB wants it); ``centers`` are the spherical means
-    of the cells' training points, in degrees; ``countries`` and ``admin_1`` are empty strings where they are not known.
+    ``polygons`` are shapely geometries in longitude, latitude order (as WKB wants it); ``centers`` are the spherical
+    means of the cells' training points, in degrees; ``countries`` and ``admin_1`` are empty strings where they are not
+    known.
     """
 
     cell_ids: Shaped[np.ndarray, "c"]

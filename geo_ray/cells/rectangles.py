@@ -13,6 +13,7 @@ from geo_ray.cells.partition import Partition, from_polygons
 from geo_ray.geo.sphere import check_latlon
 
 Box = tuple[float, float, float, float]  # south, west, north, east
+MIN_GAP_DEGREES = 1e-9  # 0.1 mm; the middle of a gap of one rounding step would be one of its ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,10 @@ def build_rectangles(latlon: Float64[np.ndarray, "n 2"], sizes: CellSizes) -> Pa
 
 
 def _halve(points: Float64[np.ndarray, "n 2"], box: Box, sizes: CellSizes) -> tuple[tuple[Box, np.ndarray], ...] | None:
-    """The box in two at the point's median along its longer side on the ground; None where no cut leaves both enough."""
+    """The box in two at its points' median, across their longer extent on the ground where it can be, else the other.
+
+    None where no cut leaves both halves enough.
+    """
     south, west, north, east = box
     extent = np.ptp(points, axis=0) * [1.0, np.cos(np.radians(points[:, 0].mean()))]
     for axis in np.argsort(-extent, kind="stable"):
@@ -68,7 +72,7 @@ def _halve(points: Float64[np.ndarray, "n 2"], box: Box, sizes: CellSizes) -> tu
 def _median_gap(values: Float64[np.ndarray, "n"], min_size: int) -> float | None:
     """The middle of the gap nearest the median that leaves ``min_size`` values on either side."""
     ordered = np.sort(values)
-    cuts = np.flatnonzero(np.diff(ordered) > 0) + 1  # how many values lie below the cut
+    cuts = np.flatnonzero(np.diff(ordered) > MIN_GAP_DEGREES) + 1  # how many values lie below the cut
     cuts = cuts[(cuts >= min_size) & (cuts <= len(values) - min_size)]
     if len(cuts) == 0:
         return None

@@ -8,13 +8,14 @@ from importlib.metadata import version
 from typing import Any
 
 
+from geo_ray.data.answers import bundle_text
 from geo_ray.data.apply import apply_graph, fetch_inputs
 from geo_ray.data.ledger import Ledger, RunKey
 from geo_ray.data.sinks import count_problems, prediction_table, written_rows
 from geo_ray.data.sources import Input, input_blocks, list_inputs
 from geo_ray.errors import ErrorBudgetError, InputError
 from geo_ray.models.bundle import Bundle, open_bundle
-from geo_ray.pipeline.graph import graph_of
+from geo_ray.pipeline.graph import Graph, graph_of
 from geo_ray.remote.place import Place
 
 ROWS_PER_BLOCK = 512  # a task reads and an actor answers this many images at a time
@@ -37,34 +38,63 @@ class GeotagOptions:
             raise InputError(f"max_problem_share={self.max_problem_share} must be from 0 to 1")
 
 
-def geotag(options: GeotagOptions, place: Place) -> dict[str, Any]:
-    """Geotag the inputs on the connected Ray and write the predictions; returns the manifest.
+@dataclass(frozen=True, kw_only=True)
+class GeotagJob:
+    """A run whose every part is known to be usable."""
 
-    Raises ``InputError``, ``BundleError`` or ``OutputError`` before any work, and ``ErrorBudgetError`` after it when more
-    than the allowed share of rows has a problem; everything is written by then.
+    options: GeotagOptions
+    bundle: Bundle
+    graph: Graph
+    inputs: list[Input]
+    ledger: Ledger | None
+    done: dict[str, str]  # image_id to problem of what an earlier run wrote
+
+    @property
+    def todo(self) -> list[Input]:
+        """The inputs that have no row yet."""
+        return [item for item in self.inputs if item.image_id not in self.done]
+
+
+def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
+    """The job of these options; claims the output unless ``dry_run``. Needs no Ray.
+
+    Raises ``InputError``, ``BundleError`` or ``OutputError``.
     """
     bundle = open_bundle(options.bundle)
     graph = graph_of(bundle, options.top_k)
     inputs = list_inputs(options.inputs)
-    ledger = Ledger(options.output)
-    top_k = options.top_k or bundle.refinement.num_cells
-    done = ledger.begin(
-        RunKey(bundle_fingerprint=bundle.fingerprint, top_k=top_k, inputs=options.inputs), options.resume
+    ledger = None if dry_run else Ledger(options.output)
+    key = RunKey(
+        bundle_fingerprint=bundle.fingerprint,
+        top_k=options.top_k or bundle.refinement.num_cells,
+        inputs=options.inputs,
     )
-    todo = [item for item in inputs if item.image_id not in done]
-    ledger.event("started", num_images=len(inputs), num_done=len(done))
+    done = ledger.begin(key, options.resume) if ledger else {}
+    return GeotagJob(options=options, bundle=bundle, graph=graph, inputs=inputs, ledger=ledger, done=done)
+
+
+def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
+    """Geotag the job's inputs on the connected Ray and write the predictions; returns the manifest.
+
+    Raises ``ErrorBudgetError`` when more than the allowed share of rows has a problem; everything is written by then.
+    """
+    if job.ledger is None:
+        raise ValueError("a dry run has no output to write to")
+    todo = job.todo
+    job.ledger.event("started", num_images=len(job.inputs), num_done=len(job.done))
     start = time.perf_counter()
     if todo:
         rows = fetch_inputs(input_blocks(todo, _rows_per_block(len(todo), place)))
-        answers = apply_graph(rows, graph, place, output=prediction_table)
-        answers.write_parquet(ledger.predictions, filesystem=ledger.fs, min_rows_per_file=min(ROWS_PER_FILE, len(todo)))
+        answers = apply_graph(rows, job.graph, place, output=prediction_table)
+        per_file = min(ROWS_PER_FILE, len(todo))
+        answers.write_parquet(job.ledger.predictions, filesystem=job.ledger.fs, min_rows_per_file=per_file)
     seconds = time.perf_counter() - start
-    rows_written = written_rows(ledger.fs, ledger.predictions)
-    _check_complete(inputs, rows_written)
-    manifest = _manifest(options, bundle, rows_written, len(todo), seconds)
-    ledger.event("finished", num_images=len(rows_written), seconds=seconds)
-    ledger.finish(manifest)
-    _check_budget(manifest, options.max_problem_share)
+    written = written_rows(job.ledger.fs, job.ledger.predictions)
+    _check_complete(job.inputs, written)
+    manifest = _manifest(job, written, seconds)
+    job.ledger.event("finished", num_images=len(written), seconds=seconds)
+    job.ledger.finish(manifest)
+    _check_budget(manifest, job.options.max_problem_share)
     return manifest
 
 
@@ -79,18 +109,12 @@ def _check_complete(inputs: Sequence[Input], rows: dict[str, str]) -> None:
         raise RuntimeError(f"{len(lost)} inputs have no row, such as {lost[:3]}; run again with --resume")
 
 
-def _manifest(
-    options: GeotagOptions, bundle: Bundle, rows: dict[str, str], num_answered: int, seconds: float
-) -> dict[str, Any]:
+def _manifest(job: GeotagJob, rows: dict[str, str], seconds: float) -> dict[str, Any]:
+    num_answered = len(job.todo)
     return {
-        "inputs": list(options.inputs),
-        "options": {"top_k": options.top_k, "max_problem_share": options.max_problem_share},
-        "bundle": {
-            "ref": bundle.ref,
-            "kind": bundle.kind,
-            "description": bundle.description,
-            "fingerprint": bundle.fingerprint,
-        },
+        "inputs": list(job.options.inputs),
+        "options": {"top_k": job.options.top_k, "max_problem_share": job.options.max_problem_share},
+        "bundle": {name: getattr(job.bundle, name) for name in ("ref", "kind", "description", "fingerprint")},
         "versions": {name: version(name) for name in ("geo-ray", "ray", "torch", "pyarrow")}
         | {"python": platform.python_version()},
         "num_images": len(rows),
@@ -109,3 +133,23 @@ def _check_budget(manifest: dict[str, Any], allowed: float) -> None:
             f"{sum(problems.values())} of {manifest['num_images']} images have a problem ({share:.1%}, allowed {allowed:.1%}): "
             f"{listed}; all rows are written, raise --max-problem-share to accept this"
         )
+
+
+def plan_text(job: GeotagJob, place: Place) -> str:
+    """What a run will do, before it does."""
+    num_todo = len(job.todo)
+    done = f" ({len(job.done):,} are done)" if job.done else ""
+    gpus = f" and {place.gpus_per_worker:g} GPU" if place.gpus_per_worker else ""
+    return (
+        f"{bundle_text(job.bundle)}\n{num_todo:,} images{done} in blocks of {_rows_per_block(num_todo, place)}; "
+        f"{place.num_workers} workers of {place.cpus_per_worker} CPU{gpus}, batches of {place.batch_size}"
+    )
+
+
+def summary_text(manifest: dict[str, Any], output: str) -> str:
+    """How a run went, for the terminal."""
+    problems = manifest["problems"]
+    failed = ", ".join(f"{count} {code}" for code, count in problems.items()) or "no problems"
+    rate = manifest["images_per_second"]
+    speed = f"{manifest['seconds']:.1f} s, {rate:.0f} images/s" if rate else "nothing left to do"
+    return f"{manifest['num_images']:,} images ({failed}); {speed}; answers in {output}/predictions"

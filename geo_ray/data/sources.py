@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
-from geo_ray.errors import InputError
+from geo_ray.errors import REMOTE_ERRORS, InputError
 from geo_ray.pipeline.columns import Batch
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".jp2"})
@@ -71,7 +71,7 @@ def _list_remote(text: str) -> Iterator[tuple[str, str]]:
                 yield name, fs.unstrip_protocol(name)
             return
         names = sorted(fs.find(root))
-    except (OSError, ValueError, ImportError) as error:
+    except REMOTE_ERRORS as error:
         raise InputError(f"{text!r} can't be listed ({error}); check the address and your credentials") from error
     for name in names:
         if name == root or Path(name).suffix.lower() in SUFFIXES:
@@ -106,5 +106,5 @@ def read_bytes(uri: str) -> tuple[bytes | None, str]:
             return file.read(), ""
     except IsADirectoryError:
         return None, "not_a_file"
-    except (OSError, ValueError, ImportError):
+    except REMOTE_ERRORS:
         return None, "fetch_failed"

@@ -1,7 +1,7 @@
 """Fitting what validation data decide: the radius of an answer, and the parameters of the refinement."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -12,12 +12,18 @@ from geo_ray.geo.calibration import RadiusCalibration
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    P = TypeVar("P", bound=DataclassInstance)
+else:
+    P = TypeVar("P")  # beartype can't resolve a bound that exists for type checkers alone
+
 
 def conformal_quantile(errors: Float[np.ndarray, "n"], coverage: float) -> float:
     """The error that a new one stays below with at least this probability (Vovk et al. 2005; split conformal).
 
     The ceil((n + 1) * coverage)-th smallest, or the largest where there are too few.
     """
+    if len(errors) == 0:
+        raise ValueError("no errors to take a quantile of")
     rank = min(int(np.ceil((len(errors) + 1) * coverage)), len(errors))
     return float(np.sort(errors)[rank - 1])
 
@@ -41,17 +47,13 @@ def fit_radius(
 
 
 def _without_empty(edges: Float64[np.ndarray, "b"], groups: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Drop empty first bins, which equal spreads can leave."""
-    while groups and len(groups[0]) == 0:
-        edges, groups = edges[1:], groups[1:]
-    return edges, groups
-
-
-P = TypeVar("P", bound="DataclassInstance")
+    """Join each empty bin, which equal spreads leave anywhere, to the bin before it; the first, to the one after."""
+    kept = np.flatnonzero([len(group) for group in groups])
+    return edges[kept[1:] - 1], [groups[number] for number in kept]
 
 
 def coordinate_search(
-    parameters: P, choices: Mapping[str, Iterable[object]], loss: Callable[[P], float], num_rounds: int = 2
+    parameters: P, choices: Mapping[str, Sequence[object]], loss: Callable[[P], float], num_rounds: int = 2
 ) -> P:
     """The frozen dataclass ``parameters`` with each field of ``choices`` in turn set to its best value."""
     best, least = parameters, loss(parameters)

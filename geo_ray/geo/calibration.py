@@ -23,6 +23,8 @@ class RadiusCalibration:
                 f"calibration: {len(self.edges)} edges need {len(self.edges) + 1} radii, not "
                 f"{len(self.radius_km_50)} and {len(self.radius_km_90)}"
             )
+        if list(self.edges) != sorted(self.edges):
+            raise ValueError(f"calibration: edges={self.edges} must ascend")
 
     def radii_km(self, spread_km: Float[np.ndarray, "n"]) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
         """The radii that hold the truth with probability 0.5 and 0.9."""

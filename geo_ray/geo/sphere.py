@@ -33,10 +33,10 @@ def unit_vectors(latlon: Float64[np.ndarray, "*shape 2"]) -> Float64[np.ndarray,
 
 
 def from_unit_vectors(xyz: Float64[np.ndarray, "*shape 3"]) -> Float64[np.ndarray, "*shape 2"]:
-    """Latitude and longitude in degrees of directions, which need not have length one."""
+    """Latitude and longitude (in [-180, 180]) in degrees of directions, which need not have length one."""
     lat = np.arctan2(xyz[..., 2], np.hypot(xyz[..., 0], xyz[..., 1]))
     lon = np.arctan2(xyz[..., 1], xyz[..., 0])
-    return np.degrees(np.stack([lat, lon], axis=-1))
+    return np.asarray(np.degrees(np.stack([lat, lon], axis=-1)))
 
 
 def spherical_mean(
@@ -44,8 +44,8 @@ def spherical_mean(
 ) -> Float64[np.ndarray, "*shape 2"]:
     """Mean direction of points (degrees): the normalised mean of their unit vectors.
 
-    Arithmetic means of degrees break at the antimeridian and at the poles. Antipodal points that cancel have no mean:
-    the answer is then (0, 0).
+    Arithmetic means of degrees break at the antimeridian and at the poles. No points at all give (0, 0). Points that
+    cancel have no mean: the answer is then finite, but rounding decides which point it is.
     """
     xyz = unit_vectors(latlon)
     w = np.ones(latlon.shape[:-1]) if weights is None else np.asarray(weights, np.float64)
@@ -57,7 +57,7 @@ def destination(
 ) -> Float64[np.ndarray, "*shape 2"]:
     """The point (degrees) that lies at a local offset: the inverse azimuthal equidistant projection about ``origin``.
 
-    Exact at any latitude, over the poles and across the antimeridian; longitudes are in [-180, 180].
+    Exact at any latitude, over the poles and across the antimeridian; longitudes are in [-180, 180).
     Snyder (1987), Map Projections, eqs. 20-14 and 20-15.
     """
     lat, lon = np.radians(origin[..., 0]), np.radians(origin[..., 1])
@@ -67,15 +67,14 @@ def destination(
     safe = np.where(distance > 0, distance, 1.0)
     sin_azimuth, cos_azimuth = east / safe, np.where(distance > 0, north / safe, 1.0)
     sin_lat = np.clip(np.cos(c) * np.sin(lat) + np.sin(c) * np.cos(lat) * cos_azimuth, -1.0, 1.0)
-    new_lon = lon + np.arctan2(
-        sin_azimuth * np.sin(c), np.cos(c) * np.cos(lat) - np.sin(lat) * np.sin(c) * cos_azimuth
-    )
-    return np.stack([np.degrees(np.arcsin(sin_lat)), wrap_longitude(np.degrees(new_lon))], axis=-1)
+    new_lon = lon + np.arctan2(sin_azimuth * np.sin(c), np.cos(c) * np.cos(lat) - np.sin(lat) * np.sin(c) * cos_azimuth)
+    return np.stack([np.degrees(np.arcsin(sin_lat)), wrap_longitude(np.asarray(np.degrees(new_lon)))], axis=-1)
 
 
 def wrap_longitude(longitude: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """The same meridian in [-180, 180)."""
-    return (longitude + 180.0) % 360.0 - 180.0
+    # Twice: the first remainder is 360 itself where the sum is just below 0.
+    return np.asarray((longitude + 180.0) % 360.0 % 360.0 - 180.0)
 
 
 def check_latlon(latlon: Float[np.ndarray, "n 2"], name: str = "latlon") -> None:
@@ -83,7 +82,7 @@ def check_latlon(latlon: Float[np.ndarray, "n 2"], name: str = "latlon") -> None
     bad = ~np.isfinite(latlon).all(axis=1) | (np.abs(latlon[:, 0]) > 90) | (np.abs(latlon[:, 1]) > 180)
     if not bad.any():
         return
-    swapped = np.isfinite(latlon).all() and (np.abs(latlon[:, 1]) <= 90).all()
+    swapped = bool((np.abs(latlon) <= [180, 90]).all())  # NaN is not
     hint = "; latitude and longitude look swapped" if swapped else ""
     examples = ", ".join(f"row {i}: {latlon[i].tolist()}" for i in np.flatnonzero(bad)[:3])
     raise ValueError(f"{name}: {bad.sum()} of {len(bad)} points are not finite degrees in range ({examples}){hint}")

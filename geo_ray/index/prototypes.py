@@ -16,8 +16,8 @@ from geo_ray.index.store import PrototypeIndex, encode_features
 class Clustering:
     """OPTICS parameters. PIGEON: (3, 0.15). PIGEOTTO: (10, 0.1) in the paper, (100, 0.1) in its code.
 
-    ``noise`` says what becomes of points in no cluster: ``drop``, as the paper, or ``own``, a prototype each; a third of
-    photo locations are noise, and in thin regions they are all there is.
+    ``noise`` says what becomes of points in no cluster: ``drop``, as the paper, or ``own``, a prototype each; a third
+    of photo locations are noise, and in thin regions they are all there is.
     """
 
     min_samples: int = 3
@@ -27,12 +27,14 @@ class Clustering:
     def __post_init__(self) -> None:
         if self.min_samples < 2 or not 0 < self.xi < 1:
             raise ValueError(f"min_samples={self.min_samples} must be at least 2, xi={self.xi} between 0 and 1")
+        if self.noise not in ("drop", "own"):
+            raise ValueError(f"noise={self.noise!r} must be 'drop' or 'own'")
 
 
 def cluster_places(latlon: Float64[np.ndarray, "n 2"], clustering: Clustering) -> Int[np.ndarray, "n"]:
     """The cluster of each point of one cell, from 0, or -1 for noise that is dropped.
 
-    Great-circle order: chords between unit vectors rank as great circles do, and are their length to 1e-4 within 150 km.
+    Great-circle order: chords between unit vectors rank as great circles do, and are their length to 1e-4 up to 300 km.
     A cell with fewer than ``min_samples`` points is one cluster.
     """
     if len(latlon) < clustering.min_samples:
@@ -44,7 +46,7 @@ def cluster_places(latlon: Float64[np.ndarray, "n 2"], clustering: Clustering) -
     if clustering.noise == "own":
         alone = labels == -1
         labels[alone] = labels.max(initial=-1) + 1 + np.arange(alone.sum())
-    return labels.astype(np.int64)
+    return np.asarray(labels, np.int64)
 
 
 def build_index(
@@ -68,9 +70,14 @@ def build_index(
     order = np.concatenate(rows) if rows else np.zeros(0, np.int64)
     return PrototypeIndex(
         cell_offsets=np.concatenate([[0], np.cumsum(np.bincount(np.array(cell_of, np.int64), minlength=num_cells))]),
-        prototype_features=encode_features(np.stack([features[r].mean(axis=0) for r in rows])),
-        prototype_latlon=np.stack([spherical_mean(latlon[r]) for r in rows]).astype(np.float32),
-        member_offsets=np.concatenate([[0], np.cumsum([len(r) for r in rows])]),
+        prototype_features=encode_features(_stack([features[r].mean(axis=0) for r in rows], features.shape[1])),
+        prototype_latlon=_stack([spherical_mean(latlon[r]) for r in rows], 2),
+        member_offsets=np.concatenate([[0], np.cumsum([len(r) for r in rows], dtype=np.int64)]),
         member_features=encode_features(features[order]),
         member_latlon=latlon[order].astype(np.float32),
     )
+
+
+def _stack(rows: list[np.ndarray], width: int) -> Float32[np.ndarray, "P w"]:
+    """The rows one above the other; none is a table of this width without rows."""
+    return np.array(rows, np.float32).reshape(-1, width)

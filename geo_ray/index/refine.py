@@ -16,10 +16,10 @@ from geo_ray.geo.sphere import great_circle_km, spherical_mean
 class Refinement:
     """Parameters of the refinement; the defaults are PIGEON's. The temperatures belong to the scale of the features.
 
-    ``members`` says which members are compared with the image: those of the cell's nearest prototype, as in the paper, or
-    all of the cell's. With ``blend_km`` above 0, the answer is not the nearest member alone: members of all candidate cells
-    within that distance of it are averaged on the sphere, weighted by softmax(-distance / member_temperature), which can
-    answer with a place between the known ones.
+    ``members`` says which members are compared with the image: those of the cell's nearest prototype, as in the paper,
+    or all of the cell's. With ``blend_km`` above 0, the answer is not the nearest member alone: members of all
+    candidate cells within that distance of it are averaged on the sphere, weighted by
+    softmax(-distance / member_temperature), which can answer with a place between the known ones.
     """
 
     num_cells: int = 5
@@ -35,6 +35,8 @@ class Refinement:
         for name in ("num_cells", "num_members", "temperature", "member_temperature", "logit_temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"refinement: {name}={getattr(self, name)} must be positive")
+        if self.members not in ("prototype", "cell"):
+            raise ValueError(f"refinement: members={self.members!r} must be 'prototype' or 'cell'")
         if self.blend_km < 0 or self.max_distance_km < 0:
             raise ValueError(f"refinement: blend_km={self.blend_km}, max_distance_km={self.max_distance_km} below 0")
 
@@ -62,21 +64,23 @@ class Refined:
         """Expected distance from the answer to a candidate drawn by its probability: what the radius is read from."""
         origin = np.broadcast_to(self.latlon[:, None], self.candidate_latlon.shape)
         share = self.candidate_probability / self.candidate_probability.sum(axis=1, keepdims=True)
-        return (share * great_circle_km(origin, self.candidate_latlon)).sum(axis=1)
+        return np.asarray((share * great_circle_km(origin, self.candidate_latlon)).sum(axis=1))
 
 
 def softmax(logits: Float[np.ndarray, "N K"]) -> Float64[np.ndarray, "N K"]:
     """Rows that sum to one; a row of -inf alone becomes uniform instead of NaN."""
     top = logits.max(axis=1, keepdims=True)
     shifted = np.exp(np.where(np.isfinite(top), logits.astype(np.float64) - np.where(np.isfinite(top), top, 0.0), 0.0))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
 def rank_cells(
     logits: Float[np.ndarray, "N C"], num_cells: int, temperature: float
 ) -> tuple[Int[np.ndarray, "N K"], Float32[np.ndarray, "N K"]]:
     """The most probable cells and their probabilities among all cells, most probable first."""
-    probability = softmax(logits / temperature)
+    if num_cells > logits.shape[1]:
+        raise ValueError(f"num_cells={num_cells} is more than the {logits.shape[1]} cells there are")
+    probability = softmax(logits.astype(np.float64) / temperature)
     cells = np.argsort(-logits, axis=1, kind="stable")[:, :num_cells]
     return cells, np.take_along_axis(probability, cells, axis=1).astype(np.float32)
 
@@ -89,13 +93,14 @@ def refine(
 ) -> Refined:
     """Choose the cell by p_cell x softmax(-d / T) and the point by its nearest member.
 
-    A cell with no prototype answers with its centre, and takes part with its own probability when no candidate has a prototype. Where
-    the choice moves the answer further than ``max_distance_km`` from the top cell's centre, the top cell wins instead.
+    A cell with no prototype answers with its centre, and takes part with its own probability when no candidate has a
+    prototype. Where the choice moves the answer further than ``max_distance_km`` from the top cell's centre, the top
+    cell wins instead. Distances are divided in float64: in float32 a small temperature makes them all infinite.
     """
     n = np.arange(len(cell_probability))
     has_members = np.isfinite(found.member_distance[:, :, 0])
     points = np.where(has_members[..., None], found.member_latlon[:, :, 0], cell_latlon)
-    nearness = softmax(-found.prototype_distance / parameters.temperature)
+    nearness = softmax(-found.prototype_distance.astype(np.float64) / parameters.temperature)
     scores = cell_probability * nearness
     scores = np.where(scores.sum(axis=1, keepdims=True) > 0, scores, cell_probability)
     winner = scores.argmax(axis=1)
@@ -118,7 +123,8 @@ def _blend(
 ) -> Float64[np.ndarray, "N 2"]:
     """The weighted spherical mean of the members near each answer; an answer that is no member stays as it is."""
     n = len(latlon)
-    distance, places = found.member_distance.reshape(n, -1), found.member_latlon.reshape(n, -1, 2)
+    places = found.member_latlon.reshape(n, -1, 2)
+    distance = found.member_distance.reshape(n, -1).astype(np.float64)
     away = great_circle_km(np.broadcast_to(latlon[:, None], places.shape), places)
     near = np.isfinite(distance) & (away <= parameters.blend_km)
     weights = softmax(np.where(near, -distance / parameters.member_temperature, -np.inf))

@@ -48,7 +48,7 @@ class Shard:
         n, k = cells.shape
         prototype_distance = np.full((n, k), np.inf, np.float32)
         member_distance = np.full((n, k, num_members), np.inf, np.float32)
-        member_rows = np.zeros((n, k, num_members), np.int64)
+        member_latlon = np.zeros((n, k, num_members, 2))
         for cell, images, ranks in _groups(cells):
             first, last = self._index.cell_offsets[cell : cell + 2]
             if first == last:
@@ -65,9 +65,9 @@ class Shard:
             nearest = np.argsort(to_members, axis=1, kind="stable")[:, :num_members]
             found = nearest.shape[1]
             member_distance[images, ranks, :found] = np.take_along_axis(to_members, nearest, axis=1)
-            member_rows[images, ranks, :found] = nearest + start
+            member_latlon[images, ranks, :found] = self._latlon[nearest + start]
         return Matches(
-            prototype_distance=prototype_distance, member_distance=member_distance, member_latlon=self._latlon[member_rows]
+            prototype_distance=prototype_distance, member_distance=member_distance, member_latlon=member_latlon
         )
 
 
@@ -79,6 +79,8 @@ def open_shard(folder: Path) -> Shard:
 def _groups(cells: Int[np.ndarray, "N K"]) -> list[tuple[int, np.ndarray, np.ndarray]]:
     """For each distinct cell: its number, the images that ask for it, and at which rank."""
     flat = cells.ravel()
+    if len(flat) == 0:
+        return []
     order = np.argsort(flat, kind="stable")
     unique, starts = np.unique(flat[order], return_index=True)
     images, ranks = np.divmod(order, cells.shape[1])
@@ -91,4 +93,4 @@ def _groups(cells: Int[np.ndarray, "N K"]) -> list[tuple[int, np.ndarray, np.nda
 def _distances(a: Float32[np.ndarray, "n D"], b: Float32[np.ndarray, "m D"]) -> Float32[np.ndarray, "n m"]:
     """Euclidean distances by one matrix product."""
     squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * (a @ b.T)
-    return np.sqrt(np.maximum(squared, 0.0))
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0)))

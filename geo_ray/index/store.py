@@ -26,13 +26,13 @@ class StoredFeatures:
 
     def decode(self) -> Float32[np.ndarray, "n D"]:
         """The vectors."""
-        return self.codes.astype(np.float32) * self.scales[:, None]
+        return np.asarray(self.codes.astype(np.float32) * self.scales[:, None])
 
 
 def encode_features(features: Float32[np.ndarray, "n D"]) -> StoredFeatures:
     """Vectors stored as int8; NaN and infinite values are refused."""
-    if not np.isfinite(features).all():
-        raise ValueError(f"{(~np.isfinite(features).all(axis=1)).sum()} of {len(features)} feature vectors are not finite")
+    if num_bad := int((~np.isfinite(features).all(axis=1)).sum()):
+        raise ValueError(f"{num_bad} of {len(features)} feature vectors are not finite")
     scales = (np.abs(features).max(axis=1, initial=1e-12) / 127).astype(np.float32)
     return StoredFeatures(codes=np.rint(features / scales[:, None]).astype(np.int8), scales=scales)
 
@@ -79,10 +79,8 @@ def write_index(index: PrototypeIndex, folder: Path) -> None:
 
 
 def read_index(folder: Path) -> PrototypeIndex:
-    """Open an index; ``BundleError`` names the array that is missing, truncated or of the wrong size."""
-    sizes = json.loads((folder / "index.json").read_text())
-    if sizes["format"] != FORMAT:
-        raise BundleError(f"{folder}: index format {sizes['format']} is not {FORMAT}; rebuild the index")
+    """Open an index; ``BundleError`` names the file that is missing, truncated or of the wrong size."""
+    sizes = _read_sizes(folder)
     arrays = {name: _open(folder / f"{name}.npy") for name in ARRAYS}
     features = {
         name: StoredFeatures(codes=_open(folder / f"{name}_codes.npy"), scales=_open(folder / f"{name}_scales.npy"))
@@ -92,15 +90,36 @@ def read_index(folder: Path) -> PrototypeIndex:
     for name, array, length in (
         ("cell_offsets", index.cell_offsets, sizes["num_cells"] + 1),
         ("prototype_codes", features["prototype"].codes, sizes["num_prototypes"]),
+        ("prototype_scales", features["prototype"].scales, sizes["num_prototypes"]),
+        ("prototype_latlon", index.prototype_latlon, sizes["num_prototypes"]),
+        ("member_offsets", index.member_offsets, sizes["num_prototypes"] + 1),
         ("member_codes", features["member"].codes, sizes["num_members"]),
+        ("member_scales", features["member"].scales, sizes["num_members"]),
+        ("member_latlon", index.member_latlon, sizes["num_members"]),
     ):
         if len(array) != length:
-            raise BundleError(f"{folder}/{name}.npy has {len(array)} rows, index.json says {length}; restore the folder")
+            raise BundleError(
+                f"{folder}/{name}.npy has {len(array)} rows, not {length} by index.json; restore the folder"
+            )
     return index
+
+
+def _read_sizes(folder: Path) -> dict[str, int]:
+    """What ``index.json`` says, checked for its version."""
+    path = folder / "index.json"
+    try:
+        sizes = json.loads(path.read_text())
+        names = ("format", "num_cells", "num_prototypes", "num_members", "num_features")
+        checked = {name: int(sizes[name]) for name in names}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path} can't be read ({error}); restore the folder or build it again") from error
+    if checked["format"] != FORMAT:
+        raise BundleError(f"{folder}: index format {checked['format']} is not {FORMAT}; rebuild the index")
+    return checked
 
 
 def _open(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:  # EOFError: a file of no bytes
         raise BundleError(f"{path} can't be read ({error}); restore the folder or build it again") from error

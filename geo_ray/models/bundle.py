@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -12,7 +13,7 @@ from typing import Any
 
 import fsspec
 
-from geo_ray.errors import BundleError
+from geo_ray.errors import REMOTE_ERRORS, BundleError
 from geo_ray.geo.calibration import RadiusCalibration
 from geo_ray.index.refine import Refinement
 
@@ -22,6 +23,8 @@ CALIBRATION = "calibration.json"
 CELLS = "cells.parquet"
 WEIGHTS = "weights.safetensors"
 KINDS = ("cells", "zero-shot", "gallery", "address")
+ENTRIES = ("kind", "description", "licence", "attribution", "encoder", "encoder_fingerprint", "refinement", "files",
+           "fingerprint")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,17 @@ class Bundle:
     def path(self, name: str) -> Path:
         """Where a file or folder of the bundle lies."""
         return self.folder / name
+
+    def summary(self) -> dict[str, Any]:
+        """What a person may want to know of it."""
+        shown = ("ref", "kind", "description", "licence", "attribution", "fingerprint", "encoder_fingerprint")
+        size = sum(self.path(name).stat().st_size for name in self.files)
+        return {name: getattr(self, name) for name in shown} | {
+            "folder": str(self.folder),
+            "size_bytes": size,
+            "encoder": dataclasses.asdict(self.encoder),
+            "refinement": dataclasses.asdict(self.refinement),
+        }
 
     def calibration(self) -> RadiusCalibration:
         """How a spread becomes a radius."""
@@ -163,10 +177,12 @@ def _read_manifest(folder: Path, ref: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         version = manifest["format"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise BundleError(f"bundle {ref}: {MANIFEST} is damaged ({error}); restore the bundle") from error
     if version != FORMAT:
         raise BundleError(f"bundle {ref}: format {version} is not {FORMAT}, which this version of geo-ray reads")
+    if missing := [name for name in ENTRIES if name not in manifest]:
+        raise BundleError(f"bundle {ref}: {MANIFEST} is damaged (it lacks {missing}); restore the bundle")
     return manifest
 
 
@@ -180,7 +196,8 @@ def _locate(ref: str) -> Path:
     folder = Path(ref)
     if not (folder / MANIFEST).is_file():
         raise BundleError(
-            f"no bundle {ref!r}: it is not a folder with {MANIFEST}; these ship with geo-ray: {', '.join(shipped) or 'none'}"
+            f"no bundle {ref!r}: it is not a folder with {MANIFEST}; these ship with geo-ray: "
+            f"{', '.join(shipped) or 'none'}"
         )
     return folder
 
@@ -195,7 +212,17 @@ def _fetch(ref: str) -> Path:
         if not (folder / MANIFEST).is_file():
             partial = folder.with_name(f"{folder.name}.{os.getpid()}")
             fs.get(root.rstrip("/") + "/", f"{partial}/", recursive=True)
-            partial.rename(folder)
-    except (OSError, ValueError, ImportError) as error:
+            _adopt(partial, folder)
+    except REMOTE_ERRORS as error:
         raise BundleError(f"bundle {ref} can't be fetched ({error}); check the address and your credentials") from error
     return folder
+
+
+def _adopt(partial: Path, folder: Path) -> None:
+    """Give a complete download its name, or drop it where another process was first with the same content."""
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not (folder / MANIFEST).is_file():
+            raise
+        shutil.rmtree(partial)

@@ -21,7 +21,8 @@ def create_tower(spec: EncoderSpec) -> nn.Module:
         import open_clip  # 2 s to import; small towers do without
 
         model = open_clip.create_model(spec.architecture.removeprefix(OPEN_CLIP), load_weights=False)
-        return model.visual
+        visual: nn.Module = model.visual
+        return visual
     if spec.architecture not in TOWERS:
         raise ValueError(f"architecture {spec.architecture!r} is not known; have {sorted(TOWERS)} and {OPEN_CLIP}NAME")
     return TOWERS[spec.architecture](spec.image_size, spec.num_features)
@@ -39,7 +40,7 @@ class ImageEncoder:
 
     def __init__(self, tower: nn.Module, spec: EncoderSpec, device: str, dtype: torch.dtype) -> None:
         self._spec, self._device, self._dtype = spec, device, dtype
-        self._tower = tower.eval().to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self._tower = tower.eval().to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
         self._shift = torch.tensor(CLIP_MEAN, device=device)[:, None, None] * 255
         self._scale = 1 / (torch.tensor(CLIP_STD, device=device)[:, None, None] * 255)
 

@@ -9,9 +9,7 @@ from torch.nn import functional as F
 from geo_ray.geo.sphere import EARTH_RADIUS_KM
 
 
-def great_circle_km(
-    a: Float[torch.Tensor, "B 2"], b: Float[torch.Tensor, "C 2"]
-) -> Float[torch.Tensor, "B C"]:
+def great_circle_km(a: Float[torch.Tensor, "B 2"], b: Float[torch.Tensor, "C 2"]) -> Float[torch.Tensor, "B C"]:
     """Distance in km of every point of ``a`` to every point of ``b`` (degrees), by the chord, in float64."""
     chord = torch.cdist(_unit(a), _unit(b), compute_mode="donot_use_mm_for_euclid_dist")
     return 2 * EARTH_RADIUS_KM * torch.asin((chord / 2).clamp(max=1.0))
@@ -32,17 +30,18 @@ def haversine_targets(
 ) -> Float[torch.Tensor, "B C"]:
     """Smoothed labels exp(-(d_i - d_ref) / tau) for a point and every cell's centre (PIGEON, eq. 2).
 
-    ``reference`` is whose distance is subtracted: the nearest centre's, as PIGEON's code does (targets are at most 1), or
-    the true cell's, as the paper writes (a nearer centre then gets more than 1). ``normalize`` makes each row sum to 1, so
-    that dense regions do not weigh more; the paper and its code do not.
+    ``reference`` is whose distance is subtracted: the nearest centre's, as PIGEON's code does (targets are at most 1),
+    or the true cell's, as the paper writes (a nearer centre then gets more than 1). ``normalize`` makes each row sum to
+    1, so that dense regions do not weigh more; the paper and its code do not. The reference then cancels.
     """
     distance = great_circle_km(latlon, cell_latlon)
+    if normalize:
+        return torch.softmax(-distance / tau_km, dim=1).float()
     if reference == "nearest":
         base = distance.min(dim=1, keepdim=True).values
     else:
         base = distance.gather(1, cells.long()[:, None])
-    targets = torch.exp(-(distance - base) / tau_km).float()
-    return targets / targets.sum(dim=1, keepdim=True) if normalize else targets
+    return torch.exp(-(distance - base) / tau_km).float()
 
 
 def soft_cross_entropy(
@@ -54,16 +53,16 @@ def soft_cross_entropy(
 
 def place_contrastive(
     anchors: Float[torch.Tensor, "B D"],
-    views: Float[torch.Tensor, "B D"],
-    distance_km: Float[torch.Tensor, "B B"],
+    others: Float[torch.Tensor, "M D"],
+    distance_km: Float[torch.Tensor, "B M"],
     logit_scale: Float[torch.Tensor, ""],
     sigma_km: float,
 ) -> Float[torch.Tensor, ""]:
-    """Symmetric InfoNCE between two views of the same places, with near places as soft positives.
+    """InfoNCE of views against views of the same and of other places, with near places as soft positives.
 
     Targets are exp(-d / sigma), each row summing to 1, so that features order places by distance instead of pushing
-    neighbours apart; sigma -> 0 is CLIP's loss (Radford et al. 2021, fig. 3).
+    neighbours apart; sigma -> 0 with one other view a place is CLIP's loss (Radford et al. 2021, fig. 3). Features must
+    have length 1.
     """
-    logits = logit_scale * F.normalize(anchors.float(), dim=1) @ F.normalize(views.float(), dim=1).T
     targets = torch.softmax(-distance_km / sigma_km, dim=1).float()
-    return (soft_cross_entropy(logits, targets) + soft_cross_entropy(logits.T, targets)) / 2
+    return soft_cross_entropy(logit_scale * anchors @ others.T, targets)

@@ -1,18 +1,38 @@
 """From image bytes to pixels, and the constants that training and inference share."""
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 # Radford et al. (2021), openai/CLIP clip.py; every CLIP-like tower uses them, and so do our own.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "MPO", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000")  # Pillow opens MPO as JPEG
 MAX_BYTES = 256 * 2**20
+
+# What Pillow's plug-ins raise on damaged files: OSError by contract, the others where a field holds what it should not;
+# a TIFF offset that is no integer gives a TypeError, for one (found by fuzzing Pillow 13.0).
+DAMAGE = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
+    RuntimeError, struct.error, zlib.error,
+)  # fmt: skip
+
+# What makes an image upright, by its EXIF orientation (CIPA DC-008, 4.6.5).
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class ImageProblem(Exception):
@@ -24,10 +44,11 @@ class ImageProblem(Exception):
 
 
 def decode_image(content: bytes, size: int, max_pixels: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The image's first frame as an upright RGB square: shorter side to ``size`` (bicubic), then the centre.
+    """The image's first frame as an upright RGB square: the centre of it, shorter side to ``size`` (bicubic).
 
-    JPEG is scaled down while decoding where it is much larger. EXIF rotation is respected, alpha is laid on white, 16-bit
-    grey keeps its upper byte. Raises ``ImageProblem``; metadata other than the rotation is never looked at.
+    JPEG is scaled down while decoding, to the smallest size that is no smaller than ``size``. EXIF rotation is
+    respected, alpha is laid on white, 16-bit grey keeps its upper byte. Raises ``ImageProblem`` and nothing else;
+    metadata other than the rotation is never looked at.
     """
     if not content:
         raise ImageProblem("empty")
@@ -40,35 +61,57 @@ def decode_image(content: bytes, size: int, max_pixels: int) -> UInt8[np.ndarray
                 if image.width * image.height > max_pixels:
                     raise ImageProblem("too_large")
                 return np.asarray(_square(image, size))
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageProblem("too_large") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError) as error:
-        # Pillow's plug-ins raise all of these on damaged files: python-pillow/Pillow#5015 and its kin.
+    except DAMAGE as error:
         raise ImageProblem("undecodable") from error
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
-    image.draft("RGB", (size * 2, size * 2))  # libjpeg's scaled inverse transform; a no-op for other formats
-    upright = ImageOps.exif_transpose(_rgb(image))
-    width, height = upright.size
-    scale = size / min(width, height)
-    side = size / scale
+    drafted = image.draft("RGB", (size, size))  # libjpeg's scaled inverse transform; None for other formats
+    image.load()
+    # The scaled image is rounded up to whole pixels, padded at the right and below; the box is what the picture covers.
+    width, height = drafted[1][2:] if drafted else image.size
+    side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
-    return upright.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    square = _smooth(image).resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    turn = UPRIGHT.get(_orientation(image))
+    return _opaque(square if turn is None else square.transpose(turn))  # a centred square can be turned after the crop
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """RGB with the EXIF block kept, so that the rotation can still be applied."""
-    exif = image.getexif()
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation of a loaded image; 1, as stored, where there is none or it can't be read."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except DAMAGE:  # broken metadata beside good pixels are common in the wild
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _smooth(image: Image.Image) -> Image.Image:
+    """The image in a mode that is resized smoothly: L, LA, RGB or RGBA."""
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, np.float64)
-        top = 65535.0 if image.mode != "F" and values.max(initial=0) > 255 else 255.0
-        converted = Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
-    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        return _grey(image)
+    if "transparency" in image.info or image.mode in ("PA", "La", "RGBa"):
+        return image.convert("RGBA")
+    if image.mode in ("L", "LA", "RGB", "RGBA"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """8-bit grey from a deeper one; 32-bit values are on the scale of 1 (floats), 255 or 65535, the first that fits."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    values = np.nan_to_num(np.asarray(image, np.float32))
+    scales = (1, 255, 65535) if image.mode == "F" else (255, 65535)
+    top = next((scale for scale in scales if values.max() <= scale), scales[-1])
+    return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """RGB, with what is transparent laid on white."""
+    if image.mode in ("LA", "RGBA"):
         rgba = image.convert("RGBA")
-        converted = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    else:
-        converted = image.convert("RGB")
-    converted.info.clear()
-    converted.getexif().update(exif)
-    return converted
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -27,7 +27,9 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = (
             nn.Identity()
             if same
-            else nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out))
+            else nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
+            )
         )
 
     def forward(self, x: Float[torch.Tensor, "B C h w"]) -> Float[torch.Tensor, "B D g v"]:
@@ -40,6 +42,10 @@ class ResidualTower(nn.Module):
 
     def __init__(self, image_size: int, widths: tuple[int, ...], depths: tuple[int, ...], num_features: int) -> None:
         super().__init__()
+        if image_size % 2 ** len(widths):
+            raise ValueError(
+                f"image_size={image_size} must be a multiple of {2 ** len(widths)} for {len(widths)} widths"
+            )
         layers: list[nn.Module] = [
             nn.Conv2d(3, widths[0], 4, 2, 1, bias=False),
             nn.BatchNorm2d(widths[0]),
@@ -56,7 +62,8 @@ class ResidualTower(nn.Module):
 
     def forward(self, pixels: Float[torch.Tensor, "B 3 S S"]) -> Float[torch.Tensor, "B D"]:
         """Image features, not normalised."""
-        return self.project(self.trunk(pixels).flatten(1))
+        features: torch.Tensor = self.project(self.trunk(pixels).flatten(1))
+        return features
 
 
 def residual_tiny(image_size: int, num_features: int) -> ResidualTower:
@@ -65,14 +72,17 @@ def residual_tiny(image_size: int, num_features: int) -> ResidualTower:
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """The module in evaluation mode with every batch norm merged into the convolution before it, in place."""
-    for child in module.children():
+    """The module in evaluation mode with batch norms merged into the convolution before them, in place.
+
+    Only neighbours in a ``Sequential`` are merged; other batch norms stay.
+    """
+    for child in module.eval().children():
         fold_batch_norm(child)
     if isinstance(module, nn.Sequential):
         for index in range(len(module) - 1):
             first, second = module[index], module[index + 1]
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                module[index], module[index + 1] = fuse_conv_bn_eval(first.eval(), second.eval()), nn.Identity()
+                module[index], module[index + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
     return module
 
 

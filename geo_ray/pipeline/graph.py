@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from geo_ray.errors import InputError
 from geo_ray.models.bundle import Bundle
 from geo_ray.pipeline.columns import ANSWER, SOURCE, Batch
 from geo_ray.pipeline.stage import Runtime, Stage, StageSpec, run_stage
@@ -69,20 +70,21 @@ def embedding_graph(bundle: Bundle) -> Graph:
 
 
 def graph_of(bundle: Bundle, top_k: int | None = None) -> Graph:
-    """The graph of a bundle, by its kind; ``top_k`` is how many candidates to report (default: the bundle's)."""
+    """The graph of a bundle, by its kind; ``top_k`` is how many candidates to report (default: the bundle's).
+
+    Raises ``InputError`` for a ``top_k`` that the bundle can't fill.
+    """
     if bundle.kind != "cells":
         raise ValueError(f"bundle {bundle.ref}: kind {bundle.kind!r} has no graph; known: cells")
     num_cells = bundle.refinement.num_cells
     num_reported = num_cells if top_k is None else top_k
     if not 1 <= num_reported <= num_cells:
-        raise ValueError(f"top_k={num_reported} must be from 1 to {num_cells}, the cells that {bundle.ref} refines")
+        raise InputError(f"top_k={num_reported} must be from 1 to {num_cells}, the cells that {bundle.ref} refines")
     return Graph(
         (
             *encoder_stages(bundle),
             RankCells(bundle=bundle.ref, num_features=bundle.num_features, num_cells=num_cells),
-            SearchPrototypes(
-                bundle=bundle.ref, num_cells=num_cells, num_members=bundle.refinement.num_members
-            ),
+            SearchPrototypes(bundle=bundle.ref, num_cells=num_cells, num_members=bundle.refinement.num_members),
             Refine(bundle=bundle.ref, num_cells=num_cells),
             Describe(bundle=bundle.ref, num_reported=num_reported),
         )

@@ -45,14 +45,20 @@ class StageSpec(Protocol):
 
 
 def run_stage(spec: StageSpec, stage: Stage, batch: Batch) -> Batch:
-    """The batch with the stage's columns added; rows that have a problem are skipped and get the columns' fill."""
+    """The batch with the stage's columns added; rows that have a problem are skipped and get the columns' fill.
+
+    ``ValueError`` where the stage answers another number of rows than it was given, or rows of another shape.
+    """
     healthy = np.flatnonzero(batch["problem"] == "")
     written = {column.name: column.blank(num_rows(batch)) for column in spec.writes}
-    problem = batch["problem"].copy()
+    problem = batch["problem"].astype(object)  # a copy; numpy's own strings would cut codes to their width
     if len(healthy):
         answer = stage({name: batch[name][healthy] for name in spec.reads})
-        for name, column in written.items():
-            column[healthy] = answer[name]
+        for name, values in written.items():
+            if answer[name].shape != (len(healthy), *values.shape[1:]):
+                rows = (len(healthy), *values.shape[1:])
+                raise ValueError(f"{type(spec).__name__} answered {name} of shape {answer[name].shape}, not {rows}")
+            values[healthy] = answer[name]
         if "problem" in answer:
             problem[healthy] = answer["problem"]
             for column in spec.writes:

@@ -1,6 +1,6 @@
 """Photometric augmentation of overhead crops: other seasons, colours, sensors, weather and resolutions of one place.
 
-Every function takes and returns (B, 3, S, S) float32 in 0..1, on any device; randomness is the generator's.
+Every function takes and returns (B, 3, S, S) float32 in 0..1, on the CPU; randomness is the generator's.
 """
 
 import torch
@@ -31,7 +31,9 @@ def colour(x: Pixels, strength: float, rng: torch.Generator) -> Pixels:
     b = len(x)
     mix = torch.eye(3) + torch.randn((b, 3, 3), generator=rng) * 0.15 * strength
     x = torch.einsum("bij,bjhw->bihw", mix, x).clamp(0, 1)
-    gamma = torch.exp(uniform((b, 3, 1, 1), -0.25, 0.25, rng) * strength + uniform((b, 1, 1, 1), -0.6, 0.4, rng) * strength)
+    gamma = torch.exp(
+        uniform((b, 3, 1, 1), -0.25, 0.25, rng) * strength + uniform((b, 1, 1, 1), -0.6, 0.4, rng) * strength
+    )
     gain = torch.exp(uniform((b, 1, 1, 1), -0.4, 0.4, rng) * strength)
     offset = uniform((b, 3, 1, 1), -0.08, 0.08, rng) * strength
     return (x.clamp_min(1e-4).pow(gamma) * gain + offset).clamp(0, 1)

@@ -8,7 +8,7 @@ from typing import Literal
 class TrainConfig:
     """What is trained, on which places, for how long, and with which loss.
 
-    ``num_steps`` counts optimiser steps; each worker takes ``places_per_step`` places a step and sees two views of each.
+    ``num_steps`` counts optimiser steps; each worker takes ``places_per_step`` places a step, two views of each.
     """
 
     tower: str = "residual-tiny"
@@ -30,7 +30,8 @@ class TrainConfig:
     tau_km: float = 75.0
     target_reference: Literal["nearest", "true"] = "nearest"
     normalize_targets: bool = True
-    contrastive_weight: float = 1.0
+    cell_weight: float = 1.0
+    queue_size: int = 4096
     sigma_km: float = 6.0
 
     group_size: int = 4  # places of a step come in groups about one photo location, so that negatives are near
@@ -42,10 +43,22 @@ class TrainConfig:
     gallery_apart_degrees: float = 0.02  # one member image a square of this side; a pixel of the imagery has 0.067
 
     def __post_init__(self) -> None:
+        for name in (
+            "num_workers",
+            "num_steps",
+            "places_per_step",
+            "group_size",
+            "tau_km",
+            "sigma_km",
+            "learning_rate",
+        ):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
         if self.places_per_step % self.group_size:
             raise ValueError(
                 f"places_per_step={self.places_per_step} must be a multiple of group_size={self.group_size}"
             )
-        for name in ("num_workers", "num_steps", "tau_km", "sigma_km", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        if not 0 <= self.warmup_share < 1:
+            raise ValueError(f"warmup_share={self.warmup_share} must be from 0 to below 1")
+        if self.target_reference not in ("nearest", "true"):
+            raise ValueError(f"target_reference={self.target_reference!r} must be 'nearest' or 'true'")

@@ -29,7 +29,7 @@ def place_weights(latlon: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n"
     """
     _, block, counts = np.unique(earth.block_ids(latlon), return_inverse=True, return_counts=True)
     weights = 1 / np.sqrt(counts[block])
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 def draw_places(
@@ -58,7 +58,8 @@ def place_batches(config: TrainConfig, rank: int) -> Iterator[PlaceBatch]:
     while True:
         places = draw_places(latlon, weights, config, rng)
         views = [
-            earth.sample(rasters, earth.view_grid(_views(places, config, rng), config.image_size)) / 255 for _ in range(2)
+            earth.sample(rasters, earth.view_grid(_views(places, config, rng), config.image_size)) / 255
+            for _ in range(2)
         ]
         yield PlaceBatch(
             first=augment(views[0][:, :3], generator, strength=0.4),
@@ -82,7 +83,7 @@ def _blend(pixels: torch.Tensor, share: float, rng: torch.Generator) -> torch.Te
 def train_locations(config: TrainConfig, split: str) -> Float64[np.ndarray, "n 2"]:
     """The photo locations of one split, ``train``, ``validation`` or ``test``."""
     latlon = earth.locations()
-    return latlon[earth.splits(latlon, config.split_seed) == split]
+    return np.asarray(latlon[earth.splits(latlon, config.split_seed) == split])
 
 
 def rows_of_split(config: TrainConfig, split: str) -> Int[np.ndarray, "n"]:

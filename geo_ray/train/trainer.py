@@ -17,7 +17,7 @@ from geo_ray.train.places import train_locations
 logger = logging.getLogger(__name__)
 
 
-class Progress(UserCallback):
+class Progress(UserCallback):  # type: ignore[misc]  # Ray is not followed by mypy
     """One log line a report."""
 
     def after_report(self, run_context: object, metrics: list[dict[str, float]], checkpoint: object) -> None:

@@ -1,0 +1,44 @@
+# Every target sets up what it needs in .venv; nothing global is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help env demo test check earth-tiny benchmark clean
+
+help:
+	@echo "make demo        geotag 5,000 held-out satellite crops on local Ray; results in out/demo"
+	@echo "make test        every check and test"
+	@echo "make earth-tiny  train the bundle that ships again; result in out/earth-tiny"
+	@echo "make benchmark   throughput of Ray Data against bare processes and a DataLoader"
+
+env: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[earth,dev]'
+	@# the data files of geoclip are used, its code and its dependencies are not
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps geoclip==1.3.0
+	touch $@
+
+demo: env
+	$(BIN)/python jobs/demo.py
+
+test: env check
+	$(BIN)/python -m pytest
+
+check: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+earth-tiny: env
+	$(BIN)/geo-ray train earth-tiny --output out/earth-tiny
+	$(BIN)/python jobs/demo.py --bundle out/earth-tiny/bundle --output out/earth-tiny/demo
+
+benchmark: env
+	$(BIN)/python jobs/benchmark.py throughput --json out/throughput.json
+
+clean:
+	rm -rf out

@@ -1,0 +1,151 @@
+"""What the report draws, as values for JSON: distributions, calibration, the map's points."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int, Shaped
+
+from geo_ray.atlas.world import world
+from geo_ray.evaluation.evaluate import Comparison, radius_coverage
+from geo_ray.evaluation.tables import Predictions
+from geo_ray.geo.metrics import none_if_nan
+
+AXIS_KM = (0.1, 20100.0)  # half the Earth's circumference is 20,015 km
+BINS_A_DECADE = 8
+CURVE_POINTS = 240
+MAP_LIMIT = 10_000  # more points make the file heavy and the map no clearer
+NUM_GROUPS = 5
+
+
+def histogram(km: Float64[np.ndarray, "n"]) -> list[int]:
+    """Counts in the bins of ``bin_edges``; values beyond the axis fall in the outermost bins."""
+    known = np.clip(km[np.isfinite(km)], *AXIS_KM)
+    return [int(count) for count in np.histogram(known, bin_edges())[0]]
+
+
+def bin_edges() -> Float64[np.ndarray, "b"]:
+    """Equal steps of the logarithm over ``AXIS_KM``."""
+    low, high = np.log10(AXIS_KM)
+    return np.logspace(low, high, round((high - low) * BINS_A_DECADE) + 1)
+
+
+def cumulative(km: Float64[np.ndarray, "n"]) -> list[float]:
+    """The share of all images with less than each of ``curve_km``; an image without a value is never counted."""
+    ordered = np.sort(km[np.isfinite(km)])
+    below = np.searchsorted(ordered, curve_km(), side="left")
+    return [round(float(share), 5) for share in below / max(len(km), 1)]
+
+
+def curve_km() -> Float64[np.ndarray, "p"]:
+    """Where the cumulative curves are evaluated."""
+    low, high = np.log10(AXIS_KM)
+    return np.logspace(low, high, CURVE_POINTS)
+
+
+def distributions(km: Float64[np.ndarray, "n"], cell_km: Float64[np.ndarray, "n"] | None) -> dict[str, Any]:
+    """Histograms and cumulative curves of the answers, and of the cells' centres where they are known."""
+    answer = {"histogram": histogram(km), "cumulative": cumulative(km)}
+    has_cells = cell_km is not None and bool(np.isfinite(cell_km).any())
+    centre = {"histogram": histogram(cell_km), "cumulative": cumulative(cell_km)} if has_cells else None
+    return {
+        "edges": [round(float(edge), 4) for edge in bin_edges()],
+        "km": [round(float(km), 4) for km in curve_km()],
+        "answer": answer,
+        "cell_centre": centre,
+    }
+
+
+def calibration(comparison: Comparison) -> list[dict[str, Any]]:
+    """For groups of equally many answers by their stated radius: how many of them hold the truth in it."""
+    known = np.flatnonzero(comparison.answered & np.isfinite(comparison.radius_km_90))
+    order = known[np.argsort(comparison.radius_km_90[known], kind="stable")]
+    groups = [group for group in np.array_split(order, NUM_GROUPS) if len(group)]
+    return [_coverage("all", order, comparison)] * bool(len(order)) + [
+        _coverage(f"group {number}", group, comparison) for number, group in enumerate(groups, 1) if len(groups) > 1
+    ]
+
+
+def _coverage(name: str, rows: Int[np.ndarray, "n"], comparison: Comparison) -> dict[str, Any]:
+    error, half, most = (
+        values[rows] for values in (comparison.error_km, comparison.radius_km_50, comparison.radius_km_90)
+    )
+    return {
+        "name": name,
+        "num_images": len(rows),
+        "from_km": float(most.min()),
+        "to_km": float(most.max()),
+        "covered_50": radius_coverage(error, half),
+        "covered_90": radius_coverage(error, most),
+    }
+
+
+def problem_counts(problems: Shaped[np.ndarray, "n"], ids: Shaped[np.ndarray, "n"]) -> list[dict[str, Any]]:
+    """Each code with its count and three examples, the most frequent first."""
+    codes, counts = np.unique(problems[problems != ""].astype(str), return_counts=True)
+    return [
+        {"code": str(codes[i]), "count": int(counts[i]), "examples": ids[problems == codes[i]][:3].tolist()}
+        for i in np.argsort(-counts, kind="stable")
+    ]
+
+
+def sample_rows(shown: Bool[np.ndarray, "n"], limit: int = MAP_LIMIT) -> Int[np.ndarray, "m"]:
+    """The rows to draw: all that can be, or a random choice of ``limit``, the same every time."""
+    rows = np.flatnonzero(shown)
+    if len(rows) <= limit:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
+
+
+def map_points(
+    predictions: Predictions,
+    rows: Int[np.ndarray, "m"],
+    true_latlon: Float64[np.ndarray, "m 2"] | None,
+    true_labels: list[str] | None,
+    km: Float64[np.ndarray, "m"],
+) -> dict[str, Any]:
+    """The map's points by column: places in degrees, what colours them, and what is shown on hover."""
+    labels, label_rows = _numbered(answer_labels(predictions, rows))
+    true_names, true_label_rows = _numbered(true_labels or [])
+    return {
+        "id": predictions.ids.take(rows).to_pylist(),
+        "latlon": _rounded(predictions.latlon[rows]),
+        "true_latlon": None if true_latlon is None else _rounded(true_latlon),
+        "km": [none_if_nan(round(float(value), 2)) for value in km],
+        "radius_km_90": [none_if_nan(round(float(value), 1)) for value in predictions.numbers("radius_km_90")[rows]],
+        "labels": labels,
+        "label": label_rows,
+        "true_labels": true_names,
+        "true_label": true_label_rows,
+    }
+
+
+def answer_labels(predictions: Predictions, rows: Int[np.ndarray, "m"]) -> list[str]:
+    """Place, region and country of the answers."""
+    return place_labels(*(predictions.texts(name)[rows] for name in ("place", "region", "country")))
+
+
+def place_labels(
+    place: Shaped[np.ndarray, "m"], region: Shaped[np.ndarray, "m"], country: Shaped[np.ndarray, "m"]
+) -> list[str]:
+    """``Lyon, Auvergne-Rhône-Alpes, FR``, without what is empty or repeats the part before."""
+    parts = zip(place, region, country, strict=True)
+    return [", ".join(dict.fromkeys(part for part in row if part)) for row in parts]
+
+
+def base_layer() -> dict[str, Any]:
+    """The world's land and borders as flat lists of latitude and longitude."""
+    lines = {"land": world().land, "borders": world().borders}
+    flat = {name: [[round(v, 2) for v in line.ravel().tolist()] for line in part] for name, part in lines.items()}
+    return flat | {"source": world().source, "licence": world().licence}
+
+
+def _rounded(latlon: Float64[np.ndarray, "m 2"]) -> list[list[float]]:
+    return [[round(lat, 3), round(lon, 3)] for lat, lon in latlon.tolist()]  # about 100 m
+
+
+def _numbered(labels: Iterable[str]) -> tuple[list[str], list[int]]:
+    """The distinct labels, and each label's number among them."""
+    numbers: dict[str, int] = {}
+    rows = [numbers.setdefault(label, len(numbers)) for label in labels]
+    return list(numbers), rows

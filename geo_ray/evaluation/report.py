@@ -1,0 +1,194 @@
+"""A run as one HTML file that opens offline: map, errors, calibration, the best and the worst images."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from geo_ray.atlas.cities import gazetteer
+from geo_ray.errors import OutputError
+from geo_ray.evaluation import figures
+from geo_ray.evaluation.evaluate import Comparison, compare, comparison_metrics
+from geo_ray.evaluation.tables import Predictions, read_predictions, read_truth
+from geo_ray.evaluation.thumbnails import find_image, thumbnail
+from geo_ray.geo.metrics import none_if_nan
+from geo_ray.geo.sphere import great_circle_km
+
+NUM_CARDS = 12
+NUM_CANDIDATES = 5
+REPORT = "report.html"
+TRUTH = "truth.csv"
+
+
+def write_report(output_dir: Path, truth: str | None = None, images: Path | None = None) -> Path:
+    """Write ``report.html`` into an output folder of geotag; returns its path.
+
+    ``truth`` is a table of the true places; without it, ``truth.csv`` in the folder is used where there is one.
+    ``images`` is a folder that holds the images under their ids or names, if they are no longer where the run found them.
+    Raises ``InputError`` where a table can't be used and ``OutputError`` where the file can't be written.
+    """
+    path = output_dir / REPORT
+    if truth is None and (output_dir / TRUTH).is_file():
+        truth = str(output_dir / TRUTH)
+    page = render(report_content(read_predictions(str(output_dir)), truth, images))
+    partial = path.with_name(f"{REPORT}.{os.getpid()}.partial")
+    try:
+        partial.write_text(page, encoding="utf-8", newline="\n")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} can't be written ({error}); choose a folder that can") from error
+    return path
+
+
+def report_content(predictions: Predictions, truth: str | None, images: Path | None) -> dict[str, Any]:
+    """All that the page shows, as values for JSON."""
+    comparison = None if truth is None else compare(predictions, read_truth(truth))
+    rows = np.arange(len(predictions.ids)) if comparison is None else comparison.matching.prediction_rows
+    radius = np.where(predictions.answered, predictions.numbers("radius_km_90"), np.nan)
+    km = radius if comparison is None else comparison.error_km
+    shown = figures.sample_rows(predictions.answered[rows])
+    return {
+        **_heading(predictions, comparison),
+        "world": figures.base_layer(),
+        "num_drawable": int(predictions.answered[rows].sum()),
+        "map": _map(predictions, comparison, rows[shown], km[shown], shown),
+        "distributions": figures.distributions(km, comparison.cell_error_km if comparison else None),
+        "calibration": figures.calibration(comparison) if comparison else [],
+        **_cards(predictions, comparison, rows, km, images),
+        "problems": figures.problem_counts(predictions.texts("problem"), np.array(predictions.ids.to_pylist(), object)),
+    }
+
+
+def _heading(predictions: Predictions, comparison: Comparison | None) -> dict[str, Any]:
+    fingerprints = sorted(set(predictions.texts("bundle_fingerprint")[predictions.answered]))
+    return {
+        "path": predictions.path,
+        "finished": predictions.finished,
+        "bundle": {"fingerprint": ", ".join(fingerprints)} | predictions.manifest.get("bundle", {}),
+        "num_images": len(predictions.ids),
+        "num_answered": int(predictions.answered.sum()),
+        "images_per_second": predictions.manifest.get("images_per_second"),
+        "metrics": comparison_metrics(comparison) if comparison else None,
+        "matching": comparison.matching.describe() if comparison else None,
+        "num_places_as_country": comparison.num_places_as_country if comparison else 0,
+    }
+
+
+def _map(
+    predictions: Predictions,
+    comparison: Comparison | None,
+    rows: Int[np.ndarray, "m"],
+    km: Float64[np.ndarray, "m"],
+    shown: Int[np.ndarray, "m"],
+) -> dict[str, Any]:
+    true_latlon = None if comparison is None else comparison.true_latlon[shown]
+    true_labels = None if true_latlon is None else nearest_labels(true_latlon)
+    return figures.map_points(predictions, rows, true_latlon, true_labels, km)
+
+
+def nearest_labels(latlon: Float64[np.ndarray, "n 2"]) -> list[str]:
+    """Names of the nearest places."""
+    if len(latlon) == 0:
+        return []
+    places = gazetteer().places_of(latlon)
+    return figures.place_labels(places.city, places.region, places.country)
+
+
+def _cards(
+    predictions: Predictions,
+    comparison: Comparison | None,
+    rows: Int[np.ndarray, "n"],
+    km: Float64[np.ndarray, "n"],
+    images: Path | None,
+) -> dict[str, Any]:
+    """The images with the smallest and the largest error, or radius where there is no truth."""
+    order = np.flatnonzero(np.isfinite(km))
+    order = order[np.argsort(km[order], kind="stable")]
+    num = min(NUM_CARDS, len(order) // 2) or len(order)
+    chosen = {"best": order[:num], "worst": order[::-1][:num] if len(order) > 1 else order[:0]}
+    ids = predictions.ids.take(rows[np.concatenate(list(chosen.values()))]).to_pylist()
+    candidates = predictions.candidates(ids)
+    return {
+        name: [
+            _card(
+                predictions, int(rows[i]), None if comparison is None else comparison.true_latlon[i], candidates, images
+            )
+            for i in group
+        ]
+        for name, group in chosen.items()
+    }
+
+
+def _card(
+    predictions: Predictions,
+    row: int,
+    true_latlon: Float64[np.ndarray, "2"] | None,
+    candidates: dict[str, list[dict[str, Any]]],
+    images: Path | None,
+) -> dict[str, Any]:
+    image_id = predictions.ids[row].as_py()
+    latlon = predictions.latlon[row]
+    source = find_image(predictions.texts("uri")[row], image_id, images)
+    return {
+        "id": image_id,
+        "picture": thumbnail(source) if source else None,
+        "answer": _place(latlon, figures.answer_labels(predictions, np.array([row]))[0], true_latlon),
+        "truth": None if true_latlon is None else _place(true_latlon, nearest_labels(true_latlon[None])[0], None),
+        "probability": none_if_nan(predictions.numbers("probability")[row]),
+        "radius_km_50": none_if_nan(predictions.numbers("radius_km_50")[row]),
+        "radius_km_90": none_if_nan(predictions.numbers("radius_km_90")[row]),
+        "candidates": _candidates(candidates.get(image_id, [])[:NUM_CANDIDATES], true_latlon),
+    }
+
+
+def _candidates(found: list[dict[str, Any]], true_latlon: Float64[np.ndarray, "2"] | None) -> list[dict[str, Any]]:
+    points = np.array([(one["latitude"], one["longitude"]) for one in found], np.float64).reshape(-1, 2)
+    finite = np.isfinite(points).all(axis=1)
+    labels = iter(nearest_labels(points[finite]))
+    return [
+        {"probability": one["probability"], **_place(point, next(labels), true_latlon)}
+        for one, point, known in zip(found, points, finite, strict=True)
+        if known
+    ]
+
+
+def _place(
+    latlon: Float64[np.ndarray, "2"], label: str, true_latlon: Float64[np.ndarray, "2"] | None
+) -> dict[str, Any]:
+    error = None if true_latlon is None else round(float(great_circle_km(latlon, true_latlon)), 2)
+    return {"label": label, "latlon": [round(value, 4) for value in latlon.tolist()], "error_km": error}
+
+
+def render(content: dict[str, Any]) -> str:
+    """The page: template, style, script and content in one, with a policy that lets it load nothing else."""
+    style, script = _template("report.css"), _template("report.js")
+    policy = (
+        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src {_source(style)}; script-src {_source(script)}"
+    )
+    parts = {"POLICY": policy, "STYLE": style, "SCRIPT": script, "CONTENT": json_for_script(content)}
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _template("report.html"))
+
+
+def json_for_script(content: Any) -> str:
+    """JSON that can't end the script element it stands in, whatever the texts in it: names of files are untrusted."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate, of an undecodable name, as \udcxx
+
+
+def _template(name: str) -> str:
+    return (files("geo_ray.evaluation") / name).read_text(encoding="utf-8")
+
+
+def _source(text: str) -> str:
+    """The source expression of a Content-Security-Policy that allows exactly this inline text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

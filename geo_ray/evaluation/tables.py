@@ -1,0 +1,270 @@
+"""Predictions and truth, read from the tables that people have."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.dataset
+from jaxtyping import Bool, Float64, Shaped
+
+from geo_ray.errors import InputError
+from geo_ray.geo.sphere import check_latlon
+
+# The usual names of a column, best first, compared without regard to case (spec/formats.md 5.1 and 5.3).
+TRUTH_COLUMNS = {
+    "image_id": ("image_id", "id", "img_id", "img_file", "image", "photo_id", "key", "file", "filename", "file_name"),
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon", "lng", "long"),
+    "country": ("country_code", "country", "iso2", "cc", "country_name"),
+}
+OPTIONAL_NUMBERS = ("probability", "radius_km_50", "radius_km_90", "cell_latitude", "cell_longitude")
+OPTIONAL_TEXTS = ("uri", "region", "place", "problem", "bundle_fingerprint")
+PREDICTION_COLUMNS = TRUTH_COLUMNS | {name: (name,) for name in (*OPTIONAL_NUMBERS, *OPTIONAL_TEXTS)}
+REQUIRED = ("image_id", "latitude", "longitude")
+NUMBERS = ("latitude", "longitude", *OPTIONAL_NUMBERS)
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+PARQUET_SUFFIXES = (".parquet", ".geoparquet", ".pq")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """The answers of one run, without their candidates, which are read on demand.
+
+    ``finished`` is False for geotag's output folder without ``_SUCCESS``; ``manifest`` is empty where there is none.
+    """
+
+    path: str
+    table: pa.Table
+    dataset: pyarrow.dataset.Dataset | None
+    manifest: dict[str, Any]
+    finished: bool
+
+    @property
+    def ids(self) -> pa.Array:
+        """The image ids."""
+        return self.table["image_id"].combine_chunks()
+
+    @property
+    def latlon(self) -> Float64[np.ndarray, "n 2"]:
+        """The answers in degrees, NaN where there is none."""
+        return _points(self.table, "latitude", "longitude")
+
+    @property
+    def cell_latlon(self) -> Float64[np.ndarray, "n 2"]:
+        """The first cells' centres in degrees, NaN where there is none."""
+        return _points(self.table, "cell_latitude", "cell_longitude")
+
+    @property
+    def answered(self) -> Bool[np.ndarray, "n"]:
+        """Whether a row has a point and no problem."""
+        answered: Bool[np.ndarray, "n"] = np.isfinite(self.latlon).all(axis=1) & (self.texts("problem") == "")
+        return answered
+
+    def has(self, name: str) -> bool:
+        """Whether the files have this column."""
+        return name in self.table.column_names
+
+    def numbers(self, name: str) -> Float64[np.ndarray, "n"]:
+        """A column of numbers, NaN where there is none."""
+        return _numbers(self.table, name)
+
+    def texts(self, name: str) -> Shaped[np.ndarray, "n"]:
+        """A column of texts, empty where there is none."""
+        return _texts(self.table, name)
+
+    def candidates(self, image_ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+        """The candidates of these images, most probable first; empty where the files have none."""
+        if self.dataset is None or not {"image_id", "candidates"} <= set(self.dataset.schema.names):
+            return {}
+        wanted = pc.field("image_id").isin(list(image_ids))
+        found = self.dataset.to_table(columns=["image_id", "candidates"], filter=wanted)
+        return {row["image_id"]: row["candidates"] or [] for row in found.to_pylist()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """Where the images were taken; ``countries`` is None where the table has no such column."""
+
+    path: str
+    ids: pa.Array
+    latlon: Float64[np.ndarray, "n 2"]
+    countries: Shaped[np.ndarray, "n"] | None
+
+
+def read_predictions(path: str) -> Predictions:
+    """The predictions in a file, in a folder of parquet files, or in the output folder of ``geo-ray geotag``.
+
+    Raises ``InputError`` where they can't be read, or ids are repeated or missing.
+    """
+    fs, root = _locate(path)
+    inner = f"{root.rstrip('/')}/predictions"
+    is_run = bool(fs.isdir(inner))
+    table, dataset = _read(fs, inner if is_run else root, path, PREDICTION_COLUMNS)
+    predictions = Predictions(
+        path=path,
+        table=table,
+        dataset=dataset,
+        manifest=_manifest(fs, [root] if is_run else [root, *map(str, list(PurePosixPath(root).parents)[:2])]),
+        finished=not is_run or bool(fs.exists(f"{root.rstrip('/')}/_SUCCESS")),
+    )
+    _check_ids(predictions.ids, path)
+    _check_points(predictions.latlon[predictions.answered], path)
+    return predictions
+
+
+def read_truth(path: str) -> Truth:
+    """The images' places in a CSV, TSV (also .gz, .bz2) or parquet table with columns of the usual names.
+
+    Raises ``InputError`` where it can't be read, ids are repeated or missing, or points aren't degrees in range.
+    """
+    table, _ = _read(*_locate(path), path, TRUTH_COLUMNS)
+    has_country = "country" in table.column_names
+    truth = Truth(
+        path=path,
+        ids=table["image_id"].combine_chunks(),
+        latlon=_points(table, "latitude", "longitude"),
+        countries=_texts(table, "country") if has_country else None,
+    )
+    _check_ids(truth.ids, path)
+    _check_points(truth.latlon, path)
+    return truth
+
+
+def _locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    try:
+        fs, root = fsspec.core.url_to_fs(str(path))
+        found = fs.exists(root)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{path} can't be opened ({error}); check the address and your credentials") from error
+    if not found:
+        raise InputError(f"{path} does not exist; give a table, or a folder that holds predictions")
+    return fs, root
+
+
+@contextmanager
+def _input_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {' '.join(str(error).split())}") from error
+
+
+def _read(
+    fs: fsspec.AbstractFileSystem, root: str, path: str, columns: dict[str, tuple[str, ...]]
+) -> tuple[pa.Table, pyarrow.dataset.Dataset | None]:
+    """The table under our column names, and the parquet data set it came from."""
+    suffix = _suffix(root)
+    if suffix in TEXT_SUFFIXES:
+        with _input_errors(path):
+            return _read_text(fs, root, path, columns), None
+    if not fs.isdir(root) and suffix not in PARQUET_SUFFIXES:
+        raise InputError(f"{path}: unknown kind of table; give .csv, .tsv or .parquet, or a folder of parquet files")
+    files = _parquet_files(fs, root) if fs.isdir(root) else [root]
+    if not files:
+        raise InputError(f"{path} holds no parquet files; give the output folder of geo-ray geotag, or a table")
+    with _input_errors(path):
+        dataset = pyarrow.dataset.dataset(files, filesystem=fs, format="parquet")
+        names = _choose(dataset.schema.names, columns, path)
+        return _typed(dataset.to_table(columns={ours: pc.field(theirs) for ours, theirs in names.items()})), dataset
+
+
+def _suffix(root: str) -> str:
+    """The last suffix in small letters, looking through compression."""
+    path = PurePosixPath(root.lower())
+    return path.with_suffix("").suffix if path.suffix in (".gz", ".bz2") else path.suffix
+
+
+def _parquet_files(fs: fsspec.AbstractFileSystem, root: str) -> list[str]:
+    """All below a folder but what is hidden or set apart by a leading dot or underscore."""
+    inside = ((name, PurePosixPath(name).relative_to(PurePosixPath(root)).parts) for name in fs.find(root))
+    shown = (name for name, parts in inside if not any(part.startswith((".", "_")) for part in parts))
+    return sorted(name for name in shown if name.lower().endswith(PARQUET_SUFFIXES))
+
+
+def _read_text(fs: fsspec.AbstractFileSystem, root: str, path: str, columns: dict[str, tuple[str, ...]]) -> pa.Table:
+    with fs.open(root, "rt", encoding="utf-8-sig", compression="infer", newline="") as file:
+        header = file.readline()
+    delimiter = max(",\t;", key=header.count)
+    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    names = _choose([name.strip().strip('"') for name in header.split(delimiter)], columns, path)
+    types = {theirs: pa.float64() if ours in NUMBERS else pa.string() for ours, theirs in names.items()}
+    convert = pyarrow.csv.ConvertOptions(
+        include_columns=list(types), column_types=types, strings_can_be_null=False, quoted_strings_can_be_null=False
+    )
+    with fs.open(root, "rb", compression="infer") as file:
+        table = pyarrow.csv.read_csv(file, parse_options=parse, convert_options=convert)
+    return table.rename_columns(list(names))
+
+
+def _choose(present: list[str], columns: dict[str, tuple[str, ...]], path: str) -> dict[str, str]:
+    """Our column names to the file's; the country and other optional columns may be missing."""
+    by_name = {name.casefold(): name for name in reversed(present)}
+    found = {ours: [by_name[name] for name in names if name in by_name] for ours, names in columns.items()}
+    for name in REQUIRED:
+        if not found[name]:
+            raise InputError(
+                f"{path} has no column for the {name}: it has {', '.join(present)}; "
+                f"call the column {name} (also known: {', '.join(columns[name][1:])})"
+            )
+    return {ours: names[0] for ours, names in found.items() if names}
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """Ids and texts as strings, numbers as float64: ids are often integers in other people's tables."""
+    types = [pa.float64() if name in NUMBERS else pa.string() for name in table.column_names]
+    return table.cast(pa.schema(list(zip(table.column_names, types, strict=True))))
+
+
+def _numbers(table: pa.Table, name: str) -> Float64[np.ndarray, "n"]:
+    if name not in table.column_names:
+        return np.full(len(table), np.nan)
+    return np.asarray(pc.fill_null(table[name], float("nan")).to_numpy(), np.float64)
+
+
+def _texts(table: pa.Table, name: str) -> Shaped[np.ndarray, "n"]:
+    if name not in table.column_names:
+        return np.full(len(table), "", dtype=object)
+    return np.asarray(pc.fill_null(table[name], "").to_numpy(), dtype=object)
+
+
+def _points(table: pa.Table, latitude: str, longitude: str) -> Float64[np.ndarray, "n 2"]:
+    return np.stack([_numbers(table, latitude), _numbers(table, longitude)], axis=1)
+
+
+def _check_ids(ids: pa.Array, path: str) -> None:
+    missing = ids.null_count + pc.sum(pc.equal(ids, "")).as_py() if len(ids) else 0
+    if missing:
+        raise InputError(f"{path}: {missing} of {len(ids)} rows have no image id; remove them or give them ids")
+    counts = pc.value_counts(ids)
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if len(repeated):
+        examples = ", ".join(repr(value) for value in repeated[:3].to_pylist())
+        raise InputError(f"{path}: {len(repeated)} image ids occur more than once ({examples}); keep one row an image")
+
+
+def _check_points(latlon: Float64[np.ndarray, "n 2"], path: str) -> None:
+    try:
+        check_latlon(latlon, path)
+    except ValueError as error:
+        raise InputError(f"{error}; correct or remove these rows") from error
+
+
+def _manifest(fs: fsspec.AbstractFileSystem, folders: list[str]) -> dict[str, Any]:
+    """The first manifest.json in these folders."""
+    for folder in folders:
+        path = f"{folder.rstrip('/')}/manifest.json"
+        if fs.exists(path):
+            try:
+                manifest: dict[str, Any] = dict(json.loads(fs.cat_file(path)))
+            except (ValueError, TypeError) as error:
+                raise InputError(f"{path} is damaged ({error}); restore or remove it") from error
+            return manifest
+    return {}

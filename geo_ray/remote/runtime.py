@@ -1,0 +1,47 @@
+"""Connecting to Ray."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+import ray
+import ray.data
+
+
+@contextlib.contextmanager
+def connected(address: str, num_cpus: int | None = None) -> Iterator[dict[str, float]]:
+    """The resources of a Ray that is connected while the context lasts.
+
+    ``local`` starts one on this machine, with two logical CPUs more than it has cores, so that reading and bookkeeping,
+    which mostly wait, run beside a worker a core. ``auto`` joins the cluster that ``RAY_ADDRESS`` names, as it does inside
+    ``ray job submit``, and is ``local`` without it. Anything else is the address of a cluster.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
+        # Every actor pool logs an error about its constructor arguments: ray-project/ray#53727.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        ray.init(
+            address="local",
+            num_cpus=num_cpus or (os.cpu_count() or 1) + 2,
+            include_dashboard=False,
+            object_store_memory=2**30,  # batches are small; the default takes a third of the memory
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    else:
+        ray.init(address=address, logging_level=logging.WARNING)
+    _quiet_data()
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def _quiet_data() -> None:
+    """Ray Data's settings for long jobs: quiet where nobody watches, and patience with nodes that take long to come."""
+    context = ray.data.DataContext.get_current()
+    context.execution_no_progress_timeout_s = 7200
+    context.max_consecutive_actor_init_deaths = 3
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

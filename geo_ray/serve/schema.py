@@ -1,0 +1,67 @@
+"""What the HTTP interface answers, as pydantic models: they are also its OpenAPI documentation."""
+
+from pydantic import BaseModel, Field
+
+from geo_ray.models.bundle import Bundle
+from geo_ray.pipeline.columns import ANSWER, Batch
+
+
+class BundleInfo(BaseModel):
+    """Which bundle answered, and what it is for."""
+
+    ref: str = Field(description="Name of the bundle, without the folder or address it was read from")
+    fingerprint: str = Field(description="Changes with anything that can change an answer")
+    description: str = Field(description="Which images the bundle is for")
+
+
+class Candidate(BaseModel):
+    """One of the places that were considered."""
+
+    cell_id: str
+    probability: float = Field(description="Share of this candidate, 0 to 1")
+    latitude: float = Field(description="Degrees north, WGS 84")
+    longitude: float = Field(description="Degrees east, WGS 84")
+
+
+class Location(BaseModel):
+    """Where the image was probably taken."""
+
+    request_id: str = Field(description="Made by the server for this request; not derived from the image or its name")
+    latitude: float = Field(description="Degrees north, WGS 84")
+    longitude: float = Field(description="Degrees east, WGS 84")
+    cell_id: str = Field(description="Geocell of the answer")
+    probability: float = Field(description="Share of the chosen candidate, 0 to 1")
+    radius_km_50: float = Field(description="The true place is within this distance in half of all cases")
+    radius_km_90: float = Field(description="The true place is within this distance in nine of ten cases")
+    country: str = Field(description="ISO 3166-1 alpha-2 code of the nearest known place; empty where unknown")
+    region: str = Field(description="First-order division of the nearest known place; empty where unknown")
+    place: str = Field(description="Name of the nearest known place; empty where unknown")
+    candidates: list[Candidate] = Field(description="Alternatives, most probable first")
+    bundle: BundleInfo
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    request_id: str = Field(description="Made by the server for this request")
+    problem: str = Field(description="empty, undecodable, too_large, no_answer, bad_request or unsupported_media_type")
+    message: str = Field(description="The same for a person")
+
+
+class Health(BaseModel):
+    """That the server is up, and with what."""
+
+    status: str = Field(description="ok")
+    bundle: BundleInfo
+
+
+def bundle_info(bundle: Bundle) -> BundleInfo:
+    """What clients may know of a bundle: the last part of its name, because the rest is the server's file system."""
+    ref = bundle.ref.rstrip("/").rsplit("/", 1)[-1]
+    return BundleInfo(ref=ref, fingerprint=bundle.fingerprint, description=bundle.description)
+
+
+def location(request_id: str, row: Batch, bundle: BundleInfo) -> Location:
+    """The answer in a batch of one healthy row, number for number."""
+    values = {column.name: row[column.name].tolist()[0] for column in ANSWER if column.name in Location.model_fields}
+    return Location(request_id=request_id, bundle=bundle, **values)

@@ -1,0 +1,121 @@
+"""Benchmarks, each comparing ways on the same work in one run: ``python jobs/benchmark.py throughput``."""
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+from geo_ray.cells.store import read_partition, write_partition
+from geo_ray.data.sources import Input
+from geo_ray.data.throughput import bare_rate, compare, data_loader_rate, ray_data_rate
+from geo_ray.datasets import earth
+from geo_ray.index.store import PrototypeIndex, encode_features, read_index, write_index
+from geo_ray.models.bundle import CALIBRATION, CELLS, WEIGHTS, EncoderSpec, open_bundle, write_manifest
+from geo_ray.models.clip import create_tower
+from geo_ray.models.heads import GeocellModel
+from geo_ray.remote.place import Place
+from geo_ray.remote.runtime import connected
+
+NUM_FILES = 1000  # distinct images; they are read over and over
+
+
+def write_crops(folder: Path) -> list[str]:
+    """The data set's JPEG crops of 128 x 128."""
+    latlon = earth.locations()[:: len(earth.locations()) // NUM_FILES][:NUM_FILES]
+    return _write(folder, earth.render(earth.jittered_views(latlon, np.random.default_rng(0))))
+
+
+def write_photos(folder: Path) -> list[str]:
+    """JPEG images of 640 x 480, the size of a small photo: crops of the Earth, as it is decoding that matters."""
+    latlon = earth.locations()[:: len(earth.locations()) // 200][:200]
+    views = earth.jittered_views(latlon, np.random.default_rng(0))
+    parts = [earth.render(views.take(slice(start, start + 20)), 640)[:, :480] for start in range(0, 200, 20)]
+    return _write(folder, np.concatenate(parts))
+
+
+def _write(folder: Path, pixels: np.ndarray) -> list[str]:
+    folder.mkdir()
+    for number, image in enumerate(pixels):
+        (folder / f"{number:04d}.jpg").write_bytes(earth.encode_jpeg(image))
+    return sorted(str(path) for path in folder.iterdir())
+
+
+def write_vit_bundle(folder: Path) -> str:
+    """A bundle of open_clip's ViT-S-32 with random weights and earth-tiny's cells: right in cost, not in answers."""
+    tiny = open_bundle("earth-tiny")
+    encoder = EncoderSpec(architecture="open_clip:ViT-S-32", image_size=224, num_features=384, micro_batch=32)
+    folder.mkdir()
+    model = GeocellModel(create_tower(encoder), encoder.num_features, len(read_partition(tiny.path(CELLS))))
+    save_file({k: v.contiguous() for k, v in model.state_dict().items() if v.ndim}, folder / WEIGHTS)
+    write_partition(read_partition(tiny.path(CELLS)), folder / CELLS)
+    (folder / CALIBRATION).write_text(tiny.path(CALIBRATION).read_text())
+    write_index(_random_features(read_index(tiny.path("index")), encoder.num_features), folder / "index")
+    write_manifest(
+        folder, kind="cells", description="random weights, for timing", licence="", attribution="", encoder=encoder,
+        refinement=tiny.refinement, provenance={},
+    )  # fmt: skip
+    return str(folder)
+
+
+def _random_features(index: PrototypeIndex, num_features: int) -> PrototypeIndex:
+    rng = np.random.default_rng(0)
+    prototypes, members = (
+        encode_features(rng.normal(size=(n, num_features)).astype(np.float32))
+        for n in (len(index.prototype_latlon), len(index.member_latlon))
+    )
+    return PrototypeIndex(**vars(index) | {"prototype_features": prototypes, "member_features": members})
+
+
+def throughput(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Ray Data against bare processes and a DataLoader, for tiny and for ordinary work an image."""
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        for name, bundle, files, num_images, batch, block in (
+            ("earth-tiny", "earth-tiny", write_crops(root / "crops"), options.num_images, 256, 1024),
+            ("ViT-S-32", write_vit_bundle(root / "vit"), write_photos(root / "photos"), options.num_images // 16, 32, 64),
+        ):
+            inputs = [Input(image_id=str(i), uri=files[i % len(files)]) for i in range(num_images)]
+            place = Place(num_workers=options.workers, batch_size=batch)
+            rows += _compare(name, bundle, inputs, place, block, root / name)
+    return rows
+
+
+def _compare(name: str, bundle: str, inputs: list[Input], place: Place, block: int, root: Path) -> list[dict[str, Any]]:
+    folders = {way: root / way for way in ("bare", "ray-data", "dataloader")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+
+    def on_ray() -> float:
+        with connected("local", place.num_workers + 2):
+            return ray_data_rate(inputs, bundle, place, block, folders["ray-data"])
+
+    return compare(name, {
+        "bare": lambda: bare_rate(inputs, bundle, place, folders["bare"]),
+        "ray-data": on_ray,
+        "dataloader": lambda: data_loader_rate(inputs, bundle, place, folders["dataloader"]),
+    })  # fmt: skip
+
+
+def main() -> None:
+    """Parse the arguments, run a benchmark, print its rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("benchmark", choices=["throughput"])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--num-images", type=int, default=24_000, help="of the tiny work; a sixteenth of the ordinary")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes or actors (default: a core each)")
+    options = parser.parse_args()
+    rows = throughput(options)
+    for row in rows:
+        print(f"{row['name']:24} {row['images_per_second']:8.1f} images/s   {row['ratio_to_bare']:.3f} of bare")
+    if options.json:
+        options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The demo: render held-out satellite crops, geotag the folder on local Ray, evaluate, report; all in ``out/demo``."""
+
+import argparse
+import csv
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from geo_ray.cli import main as geo_ray
+from geo_ray.datasets import earth
+from geo_ray.evaluation.evaluate import evaluate, format_table
+from geo_ray.recipes.earth_tiny import earth_tiny
+
+RENDER_AT_ONCE = 250
+
+
+def render_images(folder: Path, num_images: int, seed: int) -> None:
+    """Write JPEG crops of held-out places to ``folder``/images and their places to ``folder``/truth.csv."""
+    config, _ = earth_tiny()
+    latlon = earth.locations()
+    latlon = latlon[earth.splits(latlon, config.split_seed) == "test"]
+    rng = np.random.default_rng(seed)
+    chosen = latlon[rng.permutation(len(latlon))[:num_images]]
+    views = earth.jittered_views(chosen, rng)
+    (folder / "images").mkdir(parents=True)
+    names = [f"{number:05d}.jpg" for number in range(len(chosen))]
+    for start in range(0, len(chosen), RENDER_AT_ONCE):
+        part = slice(start, start + RENDER_AT_ONCE)
+        for name, pixels in zip(names[part], earth.render(views.take(part)), strict=True):
+            (folder / "images" / name).write_bytes(earth.encode_jpeg(pixels))
+    with (folder / "truth.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image_id", "latitude", "longitude"])
+        table.writerows([name, *point] for name, point in zip(names, chosen.tolist(), strict=True))
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("out/demo"))
+    parser.add_argument("--bundle", default="earth-tiny")
+    parser.add_argument("--num-images", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=330)
+    options = parser.parse_args()
+    start = time.perf_counter()
+    output: Path = options.output
+    shutil.rmtree(output, ignore_errors=True)
+    render_images(output, options.num_images, options.seed)
+    print(f"rendered {options.num_images:,} satellite crops of held-out places in {time.perf_counter() - start:.0f} s")
+    code = geo_ray(
+        ["geotag", str(output / "images"), "--output", str(output), "--bundle", options.bundle, "--address", "local"]
+    )
+    if code:
+        return code
+    metrics = evaluate(str(output), str(output / "truth.csv"))
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    print(format_table(metrics))
+    print("report:", end=" ", flush=True)
+    code = geo_ray(["report", str(output)])
+    print(f"images, truth, predictions and metrics: {output}; {time.perf_counter() - start:.0f} s in all")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

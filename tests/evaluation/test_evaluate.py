@@ -1,0 +1,125 @@
+import json
+
+import numpy as np
+import pytest
+from prediction_rows import answer, problem
+
+from geo_ray.errors import InputError
+from geo_ray.evaluation.evaluate import compare, country_codes, evaluate, format_table, load
+
+KM_A_DEGREE = 111.195  # of a great circle of 6371.0088 km radius
+
+KEYS = {
+    "num_images",
+    "num_problems",
+    "median_error_km",
+    "mean_error_km",
+    "accuracy_at_km",
+    "geoguessr_score",
+    "country_accuracy",
+    "cell_centre",
+    "radius_coverage",
+    "images_per_second",
+}
+
+
+def test_by_hand(make_run, make_truth):
+    run = make_run(
+        [
+            answer("a", 48.0, 2.0, cell_latitude=49.0),  # 0 km, its cell 1 degree off
+            answer("b", 0.0, 1.0, cell_latitude=10.0, radius_km_50=112.0, radius_km_90=112.0, country="DE"),  # 1 degree
+            answer("c", 0.0, 179.5, radius_km_50=50.0, radius_km_90=100.0),  # 1 degree over the antimeridian
+            problem("d"),
+            answer("without truth", 0.0, 0.0),
+        ]
+    )
+    truth = make_truth(
+        "image_id,latitude,longitude,country\na,48,2,FR\nb,0,0,fr\nc,0,-179.5,France\nd,1,1,FR\nunseen,1,1,FR\n"
+    )
+    metrics = evaluate(*load(str(run), str(truth)))
+    assert set(metrics) == KEYS
+    assert (metrics["num_images"], metrics["num_problems"]) == (4, 1)
+    assert metrics["median_error_km"] == pytest.approx(KM_A_DEGREE, abs=1e-3)
+    assert metrics["mean_error_km"] == pytest.approx(2 / 3 * KM_A_DEGREE, abs=1e-3)
+    assert metrics["accuracy_at_km"] == {"1": 0.25, "25": 0.25, "200": 0.75, "750": 0.75, "2500": 0.75}
+    # 5000 exp(-111.195 / 1492.7) = 4641.1
+    assert metrics["geoguessr_score"] == pytest.approx((5000 + 4641 + 4641) / 4)
+    assert metrics["country_accuracy"] == 0.5  # a and c
+    assert metrics["radius_coverage"] == {"50": pytest.approx(2 / 3), "90": pytest.approx(2 / 3)}
+    assert metrics["cell_centre"]["median_error_km"] == pytest.approx(KM_A_DEGREE, abs=1e-3)
+    assert metrics["cell_centre"]["accuracy_at_km"]["200"] == 0.5  # b's cell is 10 degrees off
+    assert metrics["images_per_second"] == 123.0
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_country_of_the_nearest_place_where_the_table_has_none(make_run, make_truth):
+    rows = [answer("a", 48.9, 2.3, country="FR"), answer("b", 48.9, 2.3, country="FR")]
+    predictions, truth = load(str(make_run(rows)), str(make_truth("id,lat,lon\na,48.85,2.35\nb,52.5,13.4\n")))
+    assert evaluate(predictions, truth)["country_accuracy"] == 0.5
+    assert compare(predictions, truth).num_places_as_country == 2
+
+
+def test_country_names_and_codes():
+    given = np.array(["FR", "de", " Germany ", "united states", "Atlantis", ""], dtype=object)
+    assert country_codes(given).tolist() == ["FR", "DE", "DE", "US", "", ""]
+
+
+def test_all_problems(make_run, make_truth):
+    run = make_run([problem("a"), problem("b")])
+    predictions, truth = load(str(run), str(make_truth("id,lat,lon\na,1,2\nb,3,4\n")))
+    metrics = evaluate(predictions, truth)
+    assert metrics["num_problems"] == metrics["num_images"] == 2
+    assert metrics["median_error_km"] is None
+    assert set(metrics["accuracy_at_km"].values()) == {0.0}
+    assert metrics["geoguessr_score"] == 0.0
+    assert metrics["country_accuracy"] == 0.0  # an empty country is never right
+    assert metrics["radius_coverage"] == {"50": None, "90": None}
+    assert "2 without an answer" in format_table(metrics)
+
+
+def test_a_problem_makes_an_answer_void(make_run, make_truth):
+    run = make_run([answer("a", 1.0, 2.0, problem="no_answer"), answer("b", 1.0, 2.0)])
+    metrics = evaluate(*load(str(run), str(make_truth("id,lat,lon\na,1,2\nb,1,2\n"))))
+    assert metrics["num_problems"] == 1
+    assert metrics["accuracy_at_km"]["25"] == metrics["cell_centre"]["accuracy_at_km"]["25"] == 0.5
+
+
+def test_empty_predictions_are_refused(make_run, make_truth):
+    with pytest.raises(InputError, match="no image id"):
+        evaluate(*load(str(make_run([])), str(make_truth("id,lat,lon\na,1,2\n"))))
+
+
+def test_what_the_columns_cannot_tell_is_none(make_truth):
+    mine = make_truth("id,lat,lon\na,1,2\n", "mine.csv")
+    metrics = evaluate(*load(str(mine), str(make_truth("id,lat,lon\na,1,2\n"))))
+    assert metrics["country_accuracy"] is None
+    assert metrics["cell_centre"] is None
+    assert metrics["radius_coverage"] == {"50": None, "90": None}
+    assert "images_per_second" not in metrics
+    assert "within 25 km" in format_table(metrics)
+
+
+def test_order_of_rows_does_not_matter(make_run, tmp_path, make_truth):
+    rng = np.random.default_rng(0)
+    points = np.column_stack([rng.uniform(-90, 90, 50), rng.uniform(-180, 180, 50)])
+    truth = "id,lat,lon\n" + "".join(f"i{n},{lat},{lon}\n" for n, (lat, lon) in enumerate(points))
+    rows = [answer(f"i{n}", float(lat) * 0.9, float(lon) * 0.9) for n, (lat, lon) in enumerate(points)]
+    first = evaluate(*load(str(make_run(rows, num_files=3)), str(make_truth(truth))))
+    (tmp_path / "run").rename(tmp_path / "other")
+    lines = truth.splitlines(keepends=True)
+    second = evaluate(*load(str(make_run(rows[::-1])), str(make_truth(lines[0] + "".join(lines[:0:-1])))))
+    assert second.pop("mean_error_km") == pytest.approx(first.pop("mean_error_km"))  # sums differ in the last digit
+    for metrics in (first, second):
+        metrics["cell_centre"].pop("mean_error_km")
+    assert first == second
+
+
+def test_table_shows_both_columns_and_what_matched(make_run, make_truth):
+    predictions, truth = load(
+        str(make_run([answer("a", 1.0, 2.0), problem("b")])), str(make_truth("id,lat,lon\na,1,2\nb,1,2\n"))
+    )
+    text = format_table(evaluate(predictions, truth), compare(predictions, truth))
+    assert "cell centre" in text
+    assert "50.00 %" in text
+    assert "2 images matched by image id" in text
+    assert "123 images/s" in text

@@ -1,0 +1,208 @@
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from geo_ray.datasets import earth
+from geo_ray.errors import BundleError, InputError
+from geo_ray.models.bundle import open_bundle
+from geo_ray.pipeline.columns import source_batch
+from geo_ray.pipeline.graph import graph_of
+from geo_ray.pipeline.local import run_local, slices
+from geo_ray.pipeline.stage import Runtime
+from geo_ray.serve.app import NUM_INGRESS_STAGES, GraphThread, ServeConfig, build_app, concatenated, refuse_taken_port
+
+BUNDLE = "earth-tiny"
+NUM_CROPS = 40
+MAX_BODY_BYTES = 2_000_000
+NUMBERS = ("latitude", "longitude", "probability", "radius_km_50", "radius_km_90")
+WORDS = ("cell_id", "country", "region", "place")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def crops() -> list[bytes]:
+    latlon = earth.locations()[:: len(earth.locations()) // NUM_CROPS][:NUM_CROPS]
+    return [
+        earth.encode_jpeg(pixels) for pixels in earth.render(earth.jittered_views(latlon, np.random.default_rng(0)))
+    ]
+
+
+def batch_of(contents: list[bytes]):
+    ids = [str(row) for row in range(len(contents))]
+    return source_batch(ids, ids, contents, [""] * len(ids))
+
+
+@pytest.fixture(scope="module")
+def expected(crops):
+    return next(run_local(graph_of(open_bundle(BUNDLE)), [batch_of(crops)]))
+
+
+@pytest.fixture(scope="module")
+def url(ray_session):
+    from ray import serve
+
+    port = free_port()
+    config = ServeConfig(max_batch_size=8, batch_wait_timeout_s=0.02, max_body_bytes=MAX_BODY_BYTES)
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    serve.run(build_app(BUNDLE, config), name="test", route_prefix="/")
+    yield f"http://127.0.0.1:{port}"
+    serve.shutdown()
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+def post(client: httpx.Client, content: bytes) -> httpx.Response:
+    return client.post("/v1/locate", files={"image": ("a.jpg", content)})
+
+
+def assert_agrees(answer: dict, expected, row: int) -> None:
+    for name in NUMBERS:
+        assert answer[name] == pytest.approx(expected[name][row], abs=1e-6), name
+    for name in WORDS:
+        assert answer[name] == expected[name][row], name
+    assert answer["bundle"]["fingerprint"] == expected["bundle_fingerprint"][row]
+    assert [c["cell_id"] for c in answer["candidates"]] == [c["cell_id"] for c in expected["candidates"][row]]
+
+
+class TestServed:
+    def test_agrees_with_the_local_runner_one_by_one(self, client, crops, expected):
+        for row in range(10):
+            response = post(client, crops[row])
+            assert response.status_code == 200
+            assert_agrees(response.json(), expected, row)
+
+    def test_agrees_with_the_local_runner_all_at_once(self, client, crops, expected):
+        with ThreadPoolExecutor(16) as pool:
+            responses = list(pool.map(lambda crop: post(client, crop), crops))
+        assert {response.status_code for response in responses} == {200}
+        for row, response in enumerate(responses):
+            assert_agrees(response.json(), expected, row)
+        assert len({response.json()["request_id"] for response in responses}) == NUM_CROPS
+
+    def test_bad_images_among_good_ones(self, client, crops, expected, tmp_path):
+        Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+        bad = [b"", b"text", crops[0][:-500], (tmp_path / "bomb.png").read_bytes()]
+        with ThreadPoolExecutor(8) as pool:
+            responses = list(pool.map(lambda content: post(client, content), [*bad, *crops[:4]]))
+        problems = ["empty", "undecodable", "undecodable", "too_large"]
+        assert [(r.status_code, r.json()["problem"]) for r in responses[:4]] == [(422, problem) for problem in problems]
+        for row, response in enumerate(responses[4:]):
+            assert_agrees(response.json(), expected, row)
+
+    def test_problem_is_the_local_runners(self, client, crops):
+        contents = [b"", b"text", crops[0][: len(crops[0]) // 2]]
+        local = next(run_local(graph_of(open_bundle(BUNDLE)), [batch_of(contents)]))
+        assert [post(client, content).json()["problem"] for content in contents] == list(local["problem"])
+
+    def test_oversized_body(self, client):
+        response = post(client, bytes(MAX_BODY_BYTES + 1))
+        assert response.status_code == 413
+        assert response.json()["problem"] == "too_large"
+
+    def test_health(self, client):
+        response = client.get("/healthz")
+        assert response.status_code == 200
+        assert response.json()["status"] == "ok"
+
+
+class TestParts:
+    """What the deployments are made of, without Serve."""
+
+    def test_split_graph_answers_as_the_whole(self, crops, expected):
+        head, tail = graph_of(open_bundle(BUNDLE)).split(NUM_INGRESS_STAGES)
+        decode, answer = head.build(Runtime()), tail.build(Runtime())
+        decoded = [decode(row) for row in slices(batch_of([*crops, b"text"]), 1)]
+        assert "bytes" not in decoded[0]
+        answers = answer(concatenated(decoded))
+        for name in NUMBERS:
+            np.testing.assert_array_equal(answers[name][:-1], expected[name])
+        assert list(answers["problem"]) == [""] * NUM_CROPS + ["undecodable"]
+
+    def test_graph_thread_answers_as_the_graph(self, crops):
+        head, _ = graph_of(open_bundle(BUNDLE)).split(NUM_INGRESS_STAGES)
+        thread = GraphThread(head, Runtime())
+        answer = asyncio.run(thread(batch_of(crops[:3])))
+        np.testing.assert_array_equal(answer["pixels"], head.build(Runtime())(batch_of(crops[:3]))["pixels"])
+
+    def test_concatenated_undoes_slices(self, crops):
+        batch = batch_of(crops[:5])
+        again = concatenated(list(slices(batch, 2)))
+        assert {name: list(column) for name, column in again.items()} == {name: list(c) for name, c in batch.items()}
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("max_batch_size", 0), ("batch_wait_timeout_s", -1), ("max_body_bytes", 0), ("num_replicas", 0),
+         ("num_ingress_replicas", 0), ("num_gpus", -1), ("max_ongoing_requests", 15), ("max_queued_requests", 0)],
+    )  # fmt: skip
+    def test_settings(self, field, value):
+        with pytest.raises(ValueError, match=f"{field}={value}"):
+            ServeConfig(**{field: value})
+
+    def test_unknown_bundle(self):
+        with pytest.raises(BundleError, match="no-such-bundle"):
+            build_app("no-such-bundle")
+
+    def test_taken_port(self):
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            with pytest.raises(InputError, match=f"127.0.0.1:{port}"):
+                refuse_taken_port("127.0.0.1", port)
+        refuse_taken_port("127.0.0.1", port)
+
+
+FOREVER = """
+import ray
+from geo_ray.serve.app import serve_forever
+ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=100 * 2**20)
+serve_forever("earth-tiny", port={port}, announce=lambda line: print(line, flush=True))
+ray.shutdown()
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_forever_ends_cleanly(number, crops):
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-c", FOREVER.format(port=port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "curl -F image=@" in line:
+            break
+    assert f"http://127.0.0.1:{port}/v1/locate" in lines[-1], "".join(lines)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+        assert post(client, crops[0]).status_code == 200
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, rest
+    assert "ended" in rest
+    assert "Traceback" not in rest
+    refuse_taken_port("127.0.0.1", port)
