@@ -165,7 +165,7 @@ def sample(pixels: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     flat = F.grid_sample(
         pixels[None], xy.reshape(1, n * h, w, 2), mode="bilinear", padding_mode="border", align_corners=True
     )
-    return flat[0].reshape(-1, n, h, w).transpose(0, 1)
+    return flat[0].reshape(len(pixels), n, h, w).transpose(0, 1)
 
 
 def encode_jpeg(pixels: UInt8[np.ndarray, "height width 3"], quality: int = 92) -> bytes:

@@ -1,6 +1,7 @@
 """How good predictions are: the numbers of ``metrics.json``."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Comparison:
         return answered
 
 
-def load(predictions_path: str, truth_path: str) -> tuple[Predictions, Truth]:
+def load(predictions_path: str | Path, truth_path: str | Path) -> tuple[Predictions, Truth]:
     """Both tables; raises ``InputError`` where one can't be used."""
     return read_predictions(predictions_path), read_truth(truth_path)
 

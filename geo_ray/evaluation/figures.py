@@ -46,8 +46,9 @@ def curve_km() -> Float64[np.ndarray, "p"]:
 def distributions(km: Float64[np.ndarray, "n"], cell_km: Float64[np.ndarray, "n"] | None) -> dict[str, Any]:
     """Histograms and cumulative curves of the answers, and of the cells' centres where they are known."""
     answer = {"histogram": histogram(km), "cumulative": cumulative(km)}
-    has_cells = cell_km is not None and bool(np.isfinite(cell_km).any())
-    centre = {"histogram": histogram(cell_km), "cumulative": cumulative(cell_km)} if has_cells else None
+    centre = None
+    if cell_km is not None and np.isfinite(cell_km).any():
+        centre = {"histogram": histogram(cell_km), "cumulative": cumulative(cell_km)}
     return {
         "edges": [round(float(edge), 4) for edge in bin_edges()],
         "km": [round(float(km), 4) for km in curve_km()],
@@ -60,10 +61,11 @@ def calibration(comparison: Comparison) -> list[dict[str, Any]]:
     """For groups of equally many answers by their stated radius: how many of them hold the truth in it."""
     known = np.flatnonzero(comparison.answered & np.isfinite(comparison.radius_km_90))
     order = known[np.argsort(comparison.radius_km_90[known], kind="stable")]
-    groups = [group for group in np.array_split(order, NUM_GROUPS) if len(group)]
-    return [_coverage("all", order, comparison)] * bool(len(order)) + [
-        _coverage(f"group {number}", group, comparison) for number, group in enumerate(groups, 1) if len(groups) > 1
-    ]
+    if len(order) == 0:
+        return []
+    groups = [group for group in np.array_split(order, NUM_GROUPS) if len(group) > 1]
+    named = [(f"group {number}", group) for number, group in enumerate(groups, 1)]
+    return [_coverage(name, rows, comparison) for name, rows in [("all", order), *named]]
 
 
 def _coverage(name: str, rows: Int[np.ndarray, "n"], comparison: Comparison) -> dict[str, Any]:
@@ -99,20 +101,19 @@ def sample_rows(shown: Bool[np.ndarray, "n"], limit: int = MAP_LIMIT) -> Int[np.
 
 def map_points(
     predictions: Predictions,
-    rows: Int[np.ndarray, "m"],
     true_latlon: Float64[np.ndarray, "m 2"] | None,
     true_labels: list[str] | None,
     km: Float64[np.ndarray, "m"],
 ) -> dict[str, Any]:
     """The map's points by column: places in degrees, what colours them, and what is shown on hover."""
-    labels, label_rows = _numbered(answer_labels(predictions, rows))
+    labels, label_rows = _numbered(answer_labels(predictions))
     true_names, true_label_rows = _numbered(true_labels or [])
     return {
-        "id": predictions.ids.take(rows).to_pylist(),
-        "latlon": _rounded(predictions.latlon[rows]),
+        "id": predictions.ids.to_pylist(),
+        "latlon": _rounded(predictions.latlon),
         "true_latlon": None if true_latlon is None else _rounded(true_latlon),
         "km": [none_if_nan(round(float(value), 2)) for value in km],
-        "radius_km_90": [none_if_nan(round(float(value), 1)) for value in predictions.numbers("radius_km_90")[rows]],
+        "radius_km_90": [none_if_nan(round(float(value), 1)) for value in predictions.numbers("radius_km_90")],
         "labels": labels,
         "label": label_rows,
         "true_labels": true_names,
@@ -120,9 +121,9 @@ def map_points(
     }
 
 
-def answer_labels(predictions: Predictions, rows: Int[np.ndarray, "m"]) -> list[str]:
+def answer_labels(predictions: Predictions) -> list[str]:
     """Place, region and country of the answers."""
-    return place_labels(*(predictions.texts(name)[rows] for name in ("place", "region", "country")))
+    return place_labels(*(predictions.texts(name) for name in ("place", "region", "country")))
 
 
 def place_labels(

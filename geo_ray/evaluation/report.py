@@ -27,27 +27,29 @@ REPORT = "report.html"
 TRUTH = "truth.csv"
 
 
-def write_report(output_dir: Path, truth: str | None = None, images: Path | None = None) -> Path:
+def write_report(output_dir: str | Path, truth: str | Path | None = None, images: str | Path | None = None) -> Path:
     """Write ``report.html`` into an output folder of geotag; returns its path.
 
     ``truth`` is a table of the true places; without it, ``truth.csv`` in the folder is used where there is one.
-    ``images`` is a folder that holds the images under their ids or names, if they are no longer where the run found them.
+    ``images`` is a folder that holds the images under their ids or names, if they aren't where the run found them.
     Raises ``InputError`` where a table can't be used and ``OutputError`` where the file can't be written.
     """
-    path = output_dir / REPORT
-    if truth is None and (output_dir / TRUTH).is_file():
-        truth = str(output_dir / TRUTH)
-    page = render(report_content(read_predictions(str(output_dir)), truth, images))
+    path, beside = Path(output_dir) / REPORT, Path(output_dir) / TRUTH
+    if truth is None and beside.is_file():
+        truth = beside
+    page = render(report_content(read_predictions(output_dir), truth, None if images is None else Path(images)))
     partial = path.with_name(f"{REPORT}.{os.getpid()}.partial")
     try:
         partial.write_text(page, encoding="utf-8", newline="\n")
         partial.replace(path)
     except OSError as error:
+        if partial.is_file():
+            partial.unlink()
         raise OutputError(f"{path} can't be written ({error}); choose a folder that can") from error
     return path
 
 
-def report_content(predictions: Predictions, truth: str | None, images: Path | None) -> dict[str, Any]:
+def report_content(predictions: Predictions, truth: str | Path | None, images: Path | None) -> dict[str, Any]:
     """All that the page shows, as values for JSON."""
     comparison = None if truth is None else compare(predictions, read_truth(truth))
     rows = np.arange(len(predictions.ids)) if comparison is None else comparison.matching.prediction_rows
@@ -67,11 +69,13 @@ def report_content(predictions: Predictions, truth: str | None, images: Path | N
 
 
 def _heading(predictions: Predictions, comparison: Comparison | None) -> dict[str, Any]:
+    """What was run, how it ended, and the numbers."""
     fingerprints = sorted(set(predictions.texts("bundle_fingerprint")[predictions.answered]))
+    bundle = predictions.manifest.get("bundle")
     return {
         "path": predictions.path,
         "finished": predictions.finished,
-        "bundle": {"fingerprint": ", ".join(fingerprints)} | predictions.manifest.get("bundle", {}),
+        "bundle": {"fingerprint": ", ".join(fingerprints)} | (bundle if isinstance(bundle, dict) else {}),
         "num_images": len(predictions.ids),
         "num_answered": int(predictions.answered.sum()),
         "images_per_second": predictions.manifest.get("images_per_second"),
@@ -90,7 +94,7 @@ def _map(
 ) -> dict[str, Any]:
     true_latlon = None if comparison is None else comparison.true_latlon[shown]
     true_labels = None if true_latlon is None else nearest_labels(true_latlon)
-    return figures.map_points(predictions, rows, true_latlon, true_labels, km)
+    return figures.map_points(predictions.take(rows), true_latlon, true_labels, km)
 
 
 def nearest_labels(latlon: Float64[np.ndarray, "n 2"]) -> list[str]:
@@ -108,49 +112,45 @@ def _cards(
     km: Float64[np.ndarray, "n"],
     images: Path | None,
 ) -> dict[str, Any]:
-    """The images with the smallest and the largest error, or radius where there is no truth."""
-    order = np.flatnonzero(np.isfinite(km))
-    order = order[np.argsort(km[order], kind="stable")]
+    """The images with the smallest and the largest error, or radius (then probability) where there is no truth."""
+    order = np.lexsort((-predictions.numbers("probability")[rows], km))
+    order = order[np.isfinite(km[order])]
     num = min(NUM_CARDS, len(order) // 2) or len(order)
     chosen = {"best": order[:num], "worst": order[::-1][:num] if len(order) > 1 else order[:0]}
-    ids = predictions.ids.take(rows[np.concatenate(list(chosen.values()))]).to_pylist()
+    cards = {}
+    for name, group in chosen.items():
+        true_latlon = None if comparison is None else comparison.true_latlon[group]
+        cards[name] = _group(predictions.take(rows[group]), true_latlon, images)
+    return cards
+
+
+def _group(
+    predictions: Predictions, true_latlon: Float64[np.ndarray, "m 2"] | None, images: Path | None
+) -> list[dict[str, Any]]:
+    """One card for each of these few predictions."""
+    ids, uris = predictions.ids.to_pylist(), predictions.texts("uri")
     candidates = predictions.candidates(ids)
-    return {
-        name: [
-            _card(
-                predictions, int(rows[i]), None if comparison is None else comparison.true_latlon[i], candidates, images
-            )
-            for i in group
-        ]
-        for name, group in chosen.items()
-    }
-
-
-def _card(
-    predictions: Predictions,
-    row: int,
-    true_latlon: Float64[np.ndarray, "2"] | None,
-    candidates: dict[str, list[dict[str, Any]]],
-    images: Path | None,
-) -> dict[str, Any]:
-    image_id = predictions.ids[row].as_py()
-    latlon = predictions.latlon[row]
-    source = find_image(predictions.texts("uri")[row], image_id, images)
-    return {
-        "id": image_id,
-        "picture": thumbnail(source) if source else None,
-        "answer": _place(latlon, figures.answer_labels(predictions, np.array([row]))[0], true_latlon),
-        "truth": None if true_latlon is None else _place(true_latlon, nearest_labels(true_latlon[None])[0], None),
-        "probability": none_if_nan(predictions.numbers("probability")[row]),
-        "radius_km_50": none_if_nan(predictions.numbers("radius_km_50")[row]),
-        "radius_km_90": none_if_nan(predictions.numbers("radius_km_90")[row]),
-        "candidates": _candidates(candidates.get(image_id, [])[:NUM_CANDIDATES], true_latlon),
-    }
+    labels = figures.answer_labels(predictions)
+    true_labels = None if true_latlon is None else nearest_labels(true_latlon)
+    radii = {name: predictions.numbers(name) for name in ("probability", "radius_km_50", "radius_km_90")}
+    cards = []
+    for row, image_id in enumerate(ids):
+        truth = None if true_latlon is None else true_latlon[row]
+        source = find_image(uris[row], image_id, images)
+        card = {
+            "id": image_id,
+            "picture": thumbnail(source) if source else None,
+            "answer": _place(predictions.latlon[row], labels[row], truth),
+            "truth": None if truth is None or true_labels is None else _place(truth, true_labels[row], None),
+            "candidates": _candidates(candidates.get(image_id, [])[:NUM_CANDIDATES], truth),
+        }
+        cards.append(card | {name: none_if_nan(values[row]) for name, values in radii.items()})
+    return cards
 
 
 def _candidates(found: list[dict[str, Any]], true_latlon: Float64[np.ndarray, "2"] | None) -> list[dict[str, Any]]:
     points = np.array([(one["latitude"], one["longitude"]) for one in found], np.float64).reshape(-1, 2)
-    finite = np.isfinite(points).all(axis=1)
+    finite = np.isfinite(points.sum(axis=1))
     labels = iter(nearest_labels(points[finite]))
     return [
         {"probability": one["probability"], **_place(point, next(labels), true_latlon)}

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.dataset
-from jaxtyping import Bool, Float64, Shaped
+from jaxtyping import Bool, Float64, Int, Shaped
 
 from geo_ray.errors import InputError
 from geo_ray.geo.sphere import check_latlon
@@ -68,6 +68,10 @@ class Predictions:
         answered: Bool[np.ndarray, "n"] = np.isfinite(self.latlon).all(axis=1) & (self.texts("problem") == "")
         return answered
 
+    def take(self, rows: Int[np.ndarray, "m"]) -> "Predictions":
+        """The predictions of these rows."""
+        return replace(self, table=self.table.take(pa.array(rows, pa.int64())))
+
     def has(self, name: str) -> bool:
         """Whether the files have this column."""
         return name in self.table.column_names
@@ -84,7 +88,7 @@ class Predictions:
         """The candidates of these images, most probable first; empty where the files have none."""
         if self.dataset is None or not {"image_id", "candidates"} <= set(self.dataset.schema.names):
             return {}
-        wanted = pc.field("image_id").isin(list(image_ids))
+        wanted = pc.field("image_id").isin(pa.array(list(image_ids), pa.string()))
         found = self.dataset.to_table(columns=["image_id", "candidates"], filter=wanted)
         return {row["image_id"]: row["candidates"] or [] for row in found.to_pylist()}
 
@@ -99,11 +103,12 @@ class Truth:
     countries: Shaped[np.ndarray, "n"] | None
 
 
-def read_predictions(path: str) -> Predictions:
+def read_predictions(path: str | Path) -> Predictions:
     """The predictions in a file, in a folder of parquet files, or in the output folder of ``geo-ray geotag``.
 
     Raises ``InputError`` where they can't be read, or ids are repeated or missing.
     """
+    path = str(path)
     fs, root = _locate(path)
     inner = f"{root.rstrip('/')}/predictions"
     is_run = bool(fs.isdir(inner))
@@ -120,11 +125,12 @@ def read_predictions(path: str) -> Predictions:
     return predictions
 
 
-def read_truth(path: str) -> Truth:
+def read_truth(path: str | Path) -> Truth:
     """The images' places in a CSV, TSV (also .gz, .bz2) or parquet table with columns of the usual names.
 
     Raises ``InputError`` where it can't be read, ids are repeated or missing, or points aren't degrees in range.
     """
+    path = str(path)
     table, _ = _read(*_locate(path), path, TRUTH_COLUMNS)
     has_country = "country" in table.column_names
     truth = Truth(

@@ -122,9 +122,9 @@ def _blend(
     parameters: Refinement,
 ) -> Float64[np.ndarray, "N 2"]:
     """The weighted spherical mean of the members near each answer; an answer that is no member stays as it is."""
-    n = len(latlon)
-    places = found.member_latlon.reshape(n, -1, 2)
-    distance = found.member_distance.reshape(n, -1).astype(np.float64)
+    n, k, m = found.member_distance.shape
+    places = found.member_latlon.reshape(n, k * m, 2)
+    distance = found.member_distance.reshape(n, k * m).astype(np.float64)
     away = great_circle_km(np.broadcast_to(latlon[:, None], places.shape), places)
     near = np.isfinite(distance) & (away <= parameters.blend_km)
     weights = softmax(np.where(near, -distance / parameters.member_temperature, -np.inf))

@@ -39,9 +39,9 @@ def encode_features(features: Float32[np.ndarray, "n D"]) -> StoredFeatures:
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypeIndex:
-    """Prototypes by cell and members by prototype. Shapes: C cells, P prototypes, M members, D features."""
+    """Prototypes by cell and members by prototype. Shapes: C1 cells and one, P prototypes, M members, D features."""
 
-    cell_offsets: Int64[np.ndarray, "C+1"]
+    cell_offsets: Int64[np.ndarray, "C1"]
     prototype_features: StoredFeatures
     prototype_latlon: Float32[np.ndarray, "P 2"]
     member_offsets: Int64[np.ndarray, "P+1"]
@@ -81,27 +81,25 @@ def write_index(index: PrototypeIndex, folder: Path) -> None:
 def read_index(folder: Path) -> PrototypeIndex:
     """Open an index; ``BundleError`` names the file that is missing, truncated or of the wrong size."""
     sizes = _read_sizes(folder)
-    arrays = {name: _open(folder / f"{name}.npy") for name in ARRAYS}
-    features = {
-        name: StoredFeatures(codes=_open(folder / f"{name}_codes.npy"), scales=_open(folder / f"{name}_scales.npy"))
-        for name in ("prototype", "member")
+    lengths = {
+        "cell_offsets": sizes["num_cells"] + 1,
+        "prototype_latlon": sizes["num_prototypes"],
+        "prototype_codes": sizes["num_prototypes"],
+        "prototype_scales": sizes["num_prototypes"],
+        "member_offsets": sizes["num_prototypes"] + 1,
+        "member_latlon": sizes["num_members"],
+        "member_codes": sizes["num_members"],
+        "member_scales": sizes["num_members"],
     }
-    index = PrototypeIndex(prototype_features=features["prototype"], member_features=features["member"], **arrays)
-    for name, array, length in (
-        ("cell_offsets", index.cell_offsets, sizes["num_cells"] + 1),
-        ("prototype_codes", features["prototype"].codes, sizes["num_prototypes"]),
-        ("prototype_scales", features["prototype"].scales, sizes["num_prototypes"]),
-        ("prototype_latlon", index.prototype_latlon, sizes["num_prototypes"]),
-        ("member_offsets", index.member_offsets, sizes["num_prototypes"] + 1),
-        ("member_codes", features["member"].codes, sizes["num_members"]),
-        ("member_scales", features["member"].scales, sizes["num_members"]),
-        ("member_latlon", index.member_latlon, sizes["num_members"]),
-    ):
-        if len(array) != length:
-            raise BundleError(
-                f"{folder}/{name}.npy has {len(array)} rows, not {length} by index.json; restore the folder"
-            )
-    return index
+    arrays = {name: _open(folder / f"{name}.npy", length) for name, length in lengths.items()}
+    return PrototypeIndex(
+        cell_offsets=arrays["cell_offsets"],
+        prototype_features=StoredFeatures(codes=arrays["prototype_codes"], scales=arrays["prototype_scales"]),
+        prototype_latlon=arrays["prototype_latlon"],
+        member_offsets=arrays["member_offsets"],
+        member_features=StoredFeatures(codes=arrays["member_codes"], scales=arrays["member_scales"]),
+        member_latlon=arrays["member_latlon"],
+    )
 
 
 def _read_sizes(folder: Path) -> dict[str, int]:
@@ -118,8 +116,12 @@ def _read_sizes(folder: Path) -> dict[str, int]:
     return checked
 
 
-def _open(path: Path) -> np.ndarray:
+def _open(path: Path, length: int) -> np.ndarray:
+    """The array in a file, which must have this many rows."""
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:  # EOFError: a file of no bytes
         raise BundleError(f"{path} can't be read ({error}); restore the folder or build it again") from error
+    if len(array) != length:
+        raise BundleError(f"{path} has {len(array)} rows, index.json says {length}; restore the folder")
+    return array

@@ -82,7 +82,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
         for index in range(len(module) - 1):
             first, second = module[index], module[index + 1]
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                module[index], module[index + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+                module[index], module[index + 1] = fuse_conv_bn_eval(first, second), nn.Identity().eval()
     return module
 
 

@@ -121,16 +121,19 @@ def build_app(bundle_ref: str, config: ServeConfig | None = None) -> serve.Appli
     config = config or ServeConfig()
     bundle = open_bundle(bundle_ref)
     decode, answer = graph_of(bundle, config.top_k).split(NUM_INGRESS_STAGES)
+    quick_stop = {"graceful_shutdown_wait_loop_s": 0.2}  # Serve looks every 2 s whether the last request has ended
     locator = serve.deployment(Locator).options(
         num_replicas=config.num_replicas,
         max_ongoing_requests=2 * config.max_batch_size,  # one batch runs while the next one fills
         ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        **quick_stop,
     )
     ingress = serve.deployment(Ingress).options(
         num_replicas=config.num_ingress_replicas,
         max_ongoing_requests=config.max_ongoing_requests,
         max_queued_requests=config.max_queued_requests,
         ray_actor_options={"num_cpus": config.ingress_num_cpus},
+        **quick_stop,
     )
     return ingress.bind(decode, locator.bind(answer, config), bundle_info(bundle), config)
 
@@ -145,10 +148,13 @@ def serve_forever(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then take the application down; call from the main thread, with Ray connected.
 
-    There is no authentication yet: whoever reaches ``host`` is answered. Raises ``InputError`` where the port is taken.
+    There is no authentication yet: whoever reaches ``host`` is answered. Raises ``InputError`` where the port is
+    taken, or where Serve already runs on this Ray: it would keep its own address, and end with ours.
     """
     if not ray.is_initialized():
         raise RuntimeError("serve_forever needs a connected Ray: call ray.init first")
+    if serve.status().proxies:
+        raise InputError("Ray Serve already runs on this Ray: end it (serve.shutdown) or use another Ray")
     app = build_app(bundle_ref, config)
     refuse_taken_port(host, port)
     stop = threading.Event()

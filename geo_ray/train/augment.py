@@ -57,7 +57,7 @@ def snow_and_cloud(x: Pixels, probability: float, rng: torch.Generator) -> Pixel
     """Some images with white patches, soft or hard, over a random share of the view."""
     field = smooth_noise(len(x), x.shape[-1], 6, rng) * 0.7 + smooth_noise(len(x), x.shape[-1], 20, rng) * 0.3
     threshold = uniform((len(x), 1, 1, 1), 0.55, 0.9, rng)
-    cover = torch.sigmoid((field - threshold) * uniform((len(x), 1, 1, 1), 8, 40, rng))
+    cover = torch.sigmoid((field - threshold) * uniform((len(x), 1, 1, 1), 8.0, 40.0, rng))
     return x + cover * sometimes(len(x), probability, rng) * (uniform((len(x), 1, 1, 1), 0.7, 1.0, rng) - x)
 
 
@@ -79,7 +79,7 @@ def lower_resolution(x: Pixels, probability: float, rng: torch.Generator) -> Pix
 def sharpen(x: Pixels, probability: float, rng: torch.Generator) -> Pixels:
     """Part of the batch with local contrast raised, as rasters of higher resolution look."""
     detail = x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
-    return (x + sometimes(len(x), probability, rng) * uniform((len(x), 1, 1, 1), 0, 1.5, rng) * detail).clamp(0, 1)
+    return (x + sometimes(len(x), probability, rng) * uniform((len(x), 1, 1, 1), 0.0, 1.5, rng) * detail).clamp(0, 1)
 
 
 def noise(x: Pixels, strength: float, rng: torch.Generator) -> Pixels:

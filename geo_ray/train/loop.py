@@ -27,7 +27,7 @@ def learning_rate_share(step: int, config: TrainConfig) -> float:
     """The share of the peak learning rate at a step: linear warm-up, then half a cosine to zero."""
     warmup = config.warmup_share * config.num_steps
     if step < warmup:
-        return (step + 1) / warmup
+        return min((step + 1) / warmup, 1.0)  # a warm-up of 2.5 steps must not end above the peak
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.num_steps - warmup)))
 
 
@@ -62,8 +62,10 @@ def train_worker(settings: dict[str, Any]) -> None:
         on_device = dataclasses.replace(
             batch, first=batch.first.to(device), second=batch.second.to(device), latlon=batch.latlon.to(device)
         )
-        losses = batch_losses(model, on_device, cells, cell_latlon, queue, config, (CLIP_MEAN, CLIP_STD))
-        losses["total"].backward()
+        losses = batch_losses(
+            model, on_device, cells, cell_latlon, queue, config=config, constants=(CLIP_MEAN, CLIP_STD)
+        )
+        losses["total"].backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -72,7 +74,9 @@ def train_worker(settings: dict[str, Any]) -> None:
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         if step % config.log_every == 0 or step == config.num_steps:
             span = (step - 1) % config.log_every + 1
-            _report({"step": step} | {k: v / span for k, v in sums.items()}, module if step == config.num_steps else None)
+            _report(
+                {"step": step} | {k: v / span for k, v in sums.items()}, module if step == config.num_steps else None
+            )
             sums.clear()
         if step == config.num_steps:
             return

@@ -15,7 +15,7 @@ def normalize(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, .
 
 
 class PlaceQueue:
-    """Features of past first views and where they were: negatives beyond the batch (He et al. 2020, arXiv 1911.05722)."""
+    """Features of past first views and their places: negatives beyond the batch (He et al. 2020, arXiv 1911.05722)."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -40,10 +40,14 @@ def batch_losses(
     cells: torch.Tensor,
     cell_latlon: torch.Tensor,
     queue: PlaceQueue,
+    *,
     config: TrainConfig,
     constants: tuple[tuple[float, ...], tuple[float, ...]],
 ) -> dict[str, torch.Tensor]:
-    """``cells``: haversine-smoothed classification of both views; ``places``: contrast between them; and their ``total``."""
+    """``cells``: haversine-smoothed classification of both views; ``places``: contrast between them; their ``total``.
+
+    ``constants`` are the mean and the standard deviation of the tower's input.
+    """
     pixels = normalize(torch.cat([batch.first, batch.second]), *constants)
     with torch.autocast(pixels.device.type, torch.bfloat16):
         features, logits, logit_scale = model(pixels)
@@ -57,7 +61,12 @@ def batch_losses(
     in_cells = torch.zeros(())
     if config.cell_weight:
         targets = haversine_targets(
-            batch.latlon, cell_latlon, cells, config.tau_km, config.target_reference, config.normalize_targets
+            batch.latlon,
+            cell_latlon,
+            cells,
+            config.tau_km,
+            reference=config.target_reference,
+            normalize=config.normalize_targets,
         )
         in_cells = soft_cross_entropy(logits, targets.repeat(2, 1))
     else:

@@ -126,9 +126,9 @@ def test_mean_of_nothing_and_of_opposites_is_finite():
 @given(st.lists(st.tuples(st.floats(-60, 60), st.floats(-60, 60)), min_size=1, max_size=8), st.floats(-180, 180))
 @bounded
 def test_mean_turns_with_the_sphere(members, turn):
-    latlon = np.array(members)
-    mean, turned = spherical_mean(latlon), spherical_mean(latlon + [0, turn])
-    assert great_circle_km(mean + [0, turn], turned) < 1e-4
+    latlon, east = np.array(members), np.array([0, turn])
+    mean, turned = spherical_mean(latlon), spherical_mean(latlon + east)
+    assert great_circle_km(mean + east, turned) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,8 @@ def test_check_names_the_rows():
     latlon = np.zeros((5, 2))
     latlon[3] = np.nan, 0
     latlon[4] = 0, 181
-    with pytest.raises(ValueError, match=r"places: 2 of 5 points .*row 3: \[nan, 0.0\], row 4: \[0.0, 181.0\]") as caught:
+    named = r"places: 2 of 5 points .*row 3: \[nan, 0.0\], row 4: \[0.0, 181.0\]"
+    with pytest.raises(ValueError, match=named) as caught:
         check_latlon(latlon, "places")
     assert "swapped" not in str(caught.value)
 

@@ -1,9 +1,11 @@
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -18,7 +20,15 @@ from geo_ray.pipeline.columns import source_batch
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local, slices
 from geo_ray.pipeline.stage import Runtime
-from geo_ray.serve.app import NUM_INGRESS_STAGES, GraphThread, ServeConfig, build_app, concatenated, refuse_taken_port
+from geo_ray.serve.app import (
+    NUM_INGRESS_STAGES,
+    GraphThread,
+    ServeConfig,
+    build_app,
+    concatenated,
+    refuse_taken_port,
+    serve_forever,
+)
 
 BUNDLE = "earth-tiny"
 NUM_CROPS = 40
@@ -112,10 +122,16 @@ class TestServed:
         local = next(run_local(graph_of(open_bundle(BUNDLE)), [batch_of(contents)]))
         assert [post(client, content).json()["problem"] for content in contents] == list(local["problem"])
 
-    def test_oversized_body(self, client):
-        response = post(client, bytes(MAX_BODY_BYTES + 1))
+    @pytest.mark.parametrize("num_bytes", [MAX_BODY_BYTES + 1, 15 * MAX_BODY_BYTES])
+    def test_oversized_body(self, client, num_bytes):
+        response = post(client, bytes(num_bytes))
         assert response.status_code == 413
         assert response.json()["problem"] == "too_large"
+
+    def test_another_server_on_the_same_ray_is_refused(self, url):
+        """Serve would keep the first one's host and port, and ending the second would end both."""
+        with pytest.raises(InputError, match="already runs"):
+            serve_forever(BUNDLE, port=free_port())
 
     def test_health(self, client):
         response = client.get("/healthz")
@@ -151,8 +167,8 @@ class TestParts:
 class TestRefused:
     @pytest.mark.parametrize(
         ("field", "value"),
-        [("max_batch_size", 0), ("batch_wait_timeout_s", -1), ("max_body_bytes", 0), ("num_replicas", 0),
-         ("num_ingress_replicas", 0), ("num_gpus", -1), ("max_ongoing_requests", 15), ("max_queued_requests", 0)],
+        [("max_batch_size", 0), ("batch_wait_timeout_s", -1.0), ("max_body_bytes", 0), ("num_replicas", 0),
+         ("num_ingress_replicas", 0), ("num_gpus", -1.0), ("max_ongoing_requests", 15), ("max_queued_requests", 0)],
     )  # fmt: skip
     def test_settings(self, field, value):
         with pytest.raises(ValueError, match=f"{field}={value}"):
@@ -175,34 +191,89 @@ class TestRefused:
 FOREVER = """
 import ray
 from geo_ray.serve.app import serve_forever
-ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=100 * 2**20)
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
 serve_forever("earth-tiny", port={port}, announce=lambda line: print(line, flush=True))
 ray.shutdown()
 print("ended", flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_forever_ends_cleanly(number, crops):
+def lines_until(stream, wanted: str) -> str:
+    """What is printed up to a line that contains ``wanted``, or to the end."""
+    lines = []
+    for line in stream:
+        lines.append(line)
+        if wanted in line:
+            break
+    return "".join(lines)
+
+
+def test_serve_forever_answers_and_ends_cleanly(crops):
     port = free_port()
-    process = subprocess.Popen(
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(
         [sys.executable, "-c", FOREVER.format(port=port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-    )
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "curl -F image=@" in line:
-            break
-    assert f"http://127.0.0.1:{port}/v1/locate" in lines[-1], "".join(lines)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
-        assert post(client, crops[0]).status_code == 200
-    process.send_signal(number)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, rest
-    assert "ended" in rest
-    assert "Traceback" not in rest
-    refuse_taken_port("127.0.0.1", port)
+    ) as process:
+        try:
+            printed = lines_until(process.stdout, "curl -F image=@")
+            assert f"{url}/v1/locate" in printed
+            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+                assert post(client, crops[0]).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            printed = lines_until(process.stdout, "ended")
+            assert "ended" in printed
+            assert "Traceback" not in printed
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+    refuse_taken_port("127.0.0.1", port)  # free again
+
+
+class FakeServe:
+    """Records what is asked of Ray Serve; the process signals itself as soon as the application runs."""
+
+    def __init__(self, number: int, failure: Exception | None = None) -> None:
+        self.calls: list[str] = []
+        self._number, self._failure = number, failure
+
+    def status(self) -> types.SimpleNamespace:
+        return types.SimpleNamespace(proxies={})
+
+    def start(self, **options) -> None:
+        self.calls.append("start")
+
+    def run(self, app, **options) -> None:
+        self.calls.append("run")
+        if self._failure:
+            raise self._failure
+        os.kill(os.getpid(), self._number)
+
+    def shutdown(self) -> None:
+        self.calls.append("shutdown")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("failure", [None, RuntimeError("no room for a replica")])
+def test_serve_forever_shuts_down_and_gives_the_signals_back(monkeypatch, number, failure):
+    fake = FakeServe(number, failure)
+    monkeypatch.setattr("geo_ray.serve.app.serve", fake)
+    monkeypatch.setattr("geo_ray.serve.app.build_app", lambda bundle, config: None)
+    monkeypatch.setattr("geo_ray.serve.app.ray.is_initialized", lambda: True)
+    before = signal.getsignal(number)
+    lines: list[str] = []
+    with pytest.raises(RuntimeError, match="no room") if failure else contextlib.nullcontext():
+        serve_forever(BUNDLE, port=free_port(), announce=lines.append)
+    assert fake.calls == ["start", "run", "shutdown"]
+    assert signal.getsignal(number) is before
+    assert any("curl -F image=@" in line for line in lines) is (failure is None)
+
+
+def test_serve_forever_leaves_starting_ray_to_its_caller():
+    code = "from geo_ray.serve.app import serve_forever; serve_forever('earth-tiny')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "call ray.init first" in done.stderr

@@ -1,0 +1,93 @@
+"""Clusters of places and the index made of them."""
+
+import numpy as np
+import pytest
+from sklearn.cluster import OPTICS
+
+from geo_ray.geo.sphere import great_circle_km, pairwise_km, spherical_mean
+from geo_ray.index.prototypes import Clustering, build_index, cluster_places
+from tests.index.example import NUM_CELLS, example_rows
+
+
+def towns(center, seed):
+    """Three towns and some farms within 100 km of a point."""
+    rng = np.random.default_rng(seed)
+    offsets = [rng.normal(shift, 0.01, (12, 2)) for shift in (-0.4, 0.0, 0.5)] + [rng.uniform(-1, 1, (10, 2))]
+    latlon = np.concatenate(offsets) + center
+    latlon[:, 1] = (latlon[:, 1] + 180) % 360 - 180
+    return latlon
+
+
+@pytest.mark.parametrize("center", [(48, 10), (-17, 180), (70, -180), (0, 0)])
+@pytest.mark.parametrize("seed", range(3))
+def test_clusters_are_those_of_great_circle_distances(center, seed):
+    latlon = towns(center, seed)
+    oracle = OPTICS(min_samples=3, xi=0.15, metric="precomputed").fit(pairwise_km(latlon, latlon)).labels_
+    labels = cluster_places(latlon, Clustering())
+    np.testing.assert_array_equal(labels, oracle)
+    assert labels.max() >= 2
+
+
+def test_noise_on_its_own():
+    latlon = towns((48, 10), 0)
+    dropped, kept = (cluster_places(latlon, Clustering(noise=noise)) for noise in ("drop", "own"))
+    assert (dropped == -1).any()
+    np.testing.assert_array_equal(kept[dropped >= 0], dropped[dropped >= 0])
+    alone = kept[dropped == -1]
+    assert sorted(alone) == list(range(dropped.max() + 1, kept.max() + 1))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_few_points_are_one_cluster(n):
+    assert cluster_places(np.zeros((n, 2)), Clustering()).tolist() == [0] * n
+
+
+def test_one_place_many_times_is_one_cluster():
+    assert set(cluster_places(np.tile([[48.0, 2.0]], (50, 1)), Clustering())) == {0}
+
+
+def test_an_index_is_its_clusters():
+    features, latlon, cells = example_rows()
+    index = build_index(features, latlon, cells, NUM_CELLS, Clustering())
+    assert len(index.cell_offsets) == NUM_CELLS + 1
+    prototypes, members = index.prototype_features.decode(), index.member_features.decode()
+    for cell in range(NUM_CELLS):
+        rows = np.flatnonzero(cells == cell)
+        labels = cluster_places(latlon[rows], Clustering()) if len(rows) else np.zeros(0, int)
+        first, last = index.cell_offsets[cell : cell + 2]
+        assert last - first == labels.max(initial=-1) + 1
+        for label, prototype in enumerate(range(first, last)):
+            own = rows[labels == label]
+            mine = slice(*index.member_offsets[prototype : prototype + 2])
+            np.testing.assert_array_equal(index.member_latlon[mine], latlon[own].astype(np.float32))
+            np.testing.assert_allclose(members[mine], features[own], atol=0.02)
+            np.testing.assert_allclose(prototypes[prototype], features[own].mean(axis=0), atol=0.02)
+            away = great_circle_km(index.prototype_latlon[prototype].astype(np.float64), spherical_mean(latlon[own]))
+            assert away < 0.01
+    assert index.member_counts.sum() == len(index.member_latlon) == len(index.member_prototypes)
+
+
+def test_every_image_is_kept_where_noise_stands_alone():
+    features, latlon, cells = example_rows()
+    index = build_index(features, latlon, cells, NUM_CELLS, Clustering(noise="own"))
+    assert len(index.member_latlon) == len(latlon)
+    assert (np.diff(index.cell_offsets) > 0).tolist() == [True, True, False, True, True, True, False]
+
+
+def test_no_images_are_an_empty_index():
+    index = build_index(np.zeros((0, 8), np.float32), np.zeros((0, 2)), np.zeros(0, np.int64), 4, Clustering())
+    assert index.cell_offsets.tolist() == [0, 0, 0, 0, 0]
+    assert index.member_offsets.tolist() == [0]
+    assert index.member_offsets.dtype == np.int64
+    assert index.member_features.codes.shape == (0, 8)
+
+
+def test_refuses_what_cannot_work():
+    with pytest.raises(ValueError, match="min_samples=1"):
+        Clustering(min_samples=1)
+    with pytest.raises(ValueError, match=r"xi=1\.5"):
+        Clustering(xi=1.5)
+    misspelt = Clustering()
+    object.__setattr__(misspelt, "noise", "keep")  # as where no type checker looks
+    with pytest.raises(ValueError, match="noise='keep'"):
+        misspelt.__post_init__()

@@ -1,0 +1,166 @@
+"""Bundles: sealed, opened, and refused by the name of the file that is wrong."""
+
+import json
+
+import fsspec
+import pytest
+
+from geo_ray.errors import BundleError
+from geo_ray.geo.calibration import RadiusCalibration
+from geo_ray.index.refine import Refinement
+from geo_ray.models import bundle as module
+from geo_ray.models.bundle import MANIFEST, EncoderSpec, open_bundle, shipped_bundles, write_manifest
+
+ENCODER = EncoderSpec(architecture="residual-tiny", image_size=32, num_features=16)
+WORDS = {"kind": "cells", "description": "a test", "licence": "Apache-2.0", "attribution": "nobody"}
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    """Bundles are opened once a process; tests change them."""
+    open_bundle.cache_clear()
+    yield
+    open_bundle.cache_clear()
+
+
+def seal(folder, refinement=None, **words):
+    refinement = refinement or Refinement()
+    write_manifest(folder, **(WORDS | words), encoder=ENCODER, refinement=refinement, provenance={"by": "a test"})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "bundle"
+    (path / "index").mkdir(parents=True)
+    (path / "weights.safetensors").write_bytes(b"weights")
+    (path / "index" / "codes.npy").write_bytes(b"codes")
+    (path / "calibration.json").write_text('{"edges": [1.0], "radius_km_50": [1.0, 2.0], "radius_km_90": [3.0, 4.0]}')
+    seal(path)
+    return path
+
+
+def edit(folder, **changes):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | changes))
+
+
+def test_sealed_and_opened(folder):
+    opened = open_bundle(str(folder))
+    assert opened.encoder == ENCODER
+    assert opened.refinement == Refinement()
+    assert (opened.kind, opened.image_size, opened.num_features) == ("cells", 32, 16)
+    assert sorted(opened.files) == ["calibration.json", "index/codes.npy", "weights.safetensors"]
+    assert opened.path("index/codes.npy").read_bytes() == b"codes"
+    steps = RadiusCalibration(edges=(1.0,), radius_km_50=(1.0, 2.0), radius_km_90=(3.0, 4.0))
+    assert opened.calibration() == steps
+
+
+def test_fingerprints_follow_what_changes_answers(folder):
+    first = open_bundle(str(folder))
+    seal(folder, description="other words")
+    open_bundle.cache_clear()
+    assert open_bundle(str(folder)).fingerprint == first.fingerprint
+    seal(folder, Refinement(temperature=0.5))
+    open_bundle.cache_clear()
+    tuned = open_bundle(str(folder))
+    assert tuned.fingerprint != first.fingerprint
+    assert tuned.encoder_fingerprint == first.encoder_fingerprint
+    (folder / "weights.safetensors").write_bytes(b"other weights")
+    seal(folder)
+    open_bundle.cache_clear()
+    assert open_bundle(str(folder)).encoder_fingerprint != first.encoder_fingerprint
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "index/codes.npy", "calibration.json"])
+def test_a_damaged_or_missing_file_is_named(folder, name):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-1] + b"?")
+    with pytest.raises(BundleError, match=f"{name} is damaged"):
+        open_bundle(str(folder))
+    (folder / name).write_bytes(content[:-1])
+    with pytest.raises(BundleError, match=f"{name} is damaged"):
+        open_bundle(str(folder))
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=f"{name} is missing"):
+        open_bundle(str(folder))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"refinement": {"temperature": 9.0}}, {"kind": "gallery"}, {"files": {}}, {"encoder_fingerprint": "0"}],
+)
+def test_a_changed_manifest_is_refused(folder, change):
+    edit(folder, **change)
+    with pytest.raises(BundleError, match=r"bundle\.json was changed"):
+        open_bundle(str(folder))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", "{}", '{"format": 1}', "\x00\x01"])
+def test_a_damaged_manifest_is_named(folder, content):
+    (folder / MANIFEST).write_text(content)
+    with pytest.raises(BundleError, match=r"bundle\.json is damaged"):
+        open_bundle(str(folder))
+
+
+def test_another_format_is_refused(folder):
+    edit(folder, format=99)
+    with pytest.raises(BundleError, match="format 99 is not 1"):
+        open_bundle(str(folder))
+
+
+def test_what_is_no_bundle_lists_those_that_ship(tmp_path):
+    with pytest.raises(BundleError, match=r"'nowhere'.*these ship with geo-ray: .*earth-tiny"):
+        open_bundle("nowhere")
+    with pytest.raises(BundleError, match="not a folder"):
+        open_bundle(str(tmp_path))
+
+
+def test_the_shipped_bundles_are_whole_and_small():
+    for name, folder in shipped_bundles().items():
+        assert open_bundle(name).folder == folder
+        assert sum(path.stat().st_size for path in folder.rglob("*")) < 20 * 2**20
+
+
+def test_settings_that_cannot_work_are_refused(folder):
+    with pytest.raises(ValueError, match="micro_batch=0"):
+        EncoderSpec(architecture="residual-tiny", image_size=32, num_features=16, micro_batch=0)
+    with pytest.raises(ValueError, match="kind='street' must be one of"):
+        seal(folder, kind="street")
+
+
+@pytest.fixture
+def remote(folder, tmp_path, monkeypatch):
+    """The bundle in fsspec's memory, and an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/bucket/bundle", recursive=True)
+    yield memory
+    memory.rm("/bucket", recursive=True)
+
+
+def test_a_remote_bundle_is_fetched_once(folder, remote, tmp_path):
+    opened = open_bundle("memory://bucket/bundle")
+    assert opened.fingerprint == open_bundle(str(folder)).fingerprint
+    assert opened.folder.parent == tmp_path / "cache" / "geo-ray"
+    remote.rm("/bucket/bundle/weights.safetensors")
+    open_bundle.cache_clear()
+    assert open_bundle("memory://bucket/bundle/").folder == opened.folder
+
+
+def test_two_processes_may_fetch_at_once(remote, tmp_path):
+    """The second finds the first one's folder when it wants to give its own that name."""
+    folder, partial = tmp_path / "whole", tmp_path / "whole.1"
+    for path in (folder, partial):
+        path.mkdir()
+        (path / MANIFEST).write_text("{}")
+    module._adopt(partial, folder)
+    assert folder.is_dir()
+    assert not partial.exists()
+    with pytest.raises(OSError, match="whole"):
+        module._adopt(partial, tmp_path / "missing")
+
+
+def test_an_unreachable_bundle_is_named(remote):
+    for ref in ("memory://bucket/nothing", "nothere://bucket/bundle"):
+        with pytest.raises(BundleError, match=f"{ref} can't be fetched"):
+            open_bundle(ref)

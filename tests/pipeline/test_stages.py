@@ -1,0 +1,160 @@
+"""The shipped bundle's graph in process: shapes, bad rows, and that neighbours don't matter. Not how good it is."""
+
+import numpy as np
+import pytest
+import torch
+
+from geo_ray.cells.store import read_partition
+from geo_ray.datasets import earth
+from geo_ray.models.bundle import CELLS, open_bundle
+from geo_ray.pipeline.columns import ANSWER, source_batch
+from geo_ray.pipeline.graph import OUTPUT, embedding_graph, graph_of
+from geo_ray.pipeline.local import slices
+from geo_ray.pipeline.stage import Runtime
+from geo_ray.pipeline.stages import RankCells
+
+N = 24
+BAD = {3: b"", 10: b"not an image", 23: None}
+EXACT = ("image_id", "uri", "problem", "cell_id", "country", "region", "place", "bundle_fingerprint")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Crops from everywhere, both sides of the antimeridian and high latitudes among them; three are bad."""
+    rng = np.random.default_rng(0)
+    latlon = np.column_stack([rng.uniform(-85, 85, N), rng.uniform(-180, 180, N)])
+    latlon[:2] = (-17.0, 179.9), (-17.0, -179.9)
+    contents = [earth.encode_jpeg(pixels) for pixels in earth.render(earth.jittered_views(latlon, rng))]
+    contents = [BAD.get(row, content) for row, content in enumerate(contents)]
+    names = [f"{row:02d}" for row in range(N)]
+    return source_batch(names, names, contents, ["fetch_failed" if content is None else "" for content in contents])
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return graph_of(open_bundle("earth-tiny")).build(Runtime())
+
+
+@pytest.fixture(scope="module")
+def answer(graph, batch):
+    return graph(batch)
+
+
+def assert_same(a, b):
+    """Equal but for the last bits, which matrix products of another number of rows round differently."""
+    for name in EXACT:
+        np.testing.assert_array_equal(a[name], b[name])
+    for name in ("latitude", "longitude", "cell_latitude", "cell_longitude"):
+        np.testing.assert_allclose(a[name], b[name], atol=1e-4)
+    for name in ("probability", "radius_km_50", "radius_km_90"):
+        np.testing.assert_allclose(a[name], b[name], rtol=1e-3)
+    for one, other in zip(a["candidates"], b["candidates"], strict=True):
+        assert [c["cell_id"] for c in one] == [c["cell_id"] for c in other]
+
+
+def test_every_image_is_answered_or_has_a_problem(answer):
+    assert tuple(answer) == OUTPUT
+    assert all(len(column) == N for column in answer.values())
+    assert {row: code for row, code in enumerate(answer["problem"]) if code} == {
+        3: "empty",
+        10: "undecodable",
+        23: "fetch_failed",
+    }
+    good = answer["problem"] == ""
+    for column in ANSWER:
+        for row in np.flatnonzero(~good):
+            value = answer[column.name][row]
+            assert value == column.fill or (np.isnan(value) and np.isnan(column.fill))
+    assert (np.abs(answer["latitude"][good]) <= 90).all()
+    assert (np.abs(answer["longitude"][good]) <= 180).all()
+    assert ((answer["probability"][good] > 0) & (answer["probability"][good] <= 1)).all()
+    assert (answer["radius_km_50"][good] <= answer["radius_km_90"][good]).all()
+    assert all(len(country) == 2 for country in answer["country"][good])
+
+
+def test_candidates_are_ranked_and_led_by_the_answers_cell(answer):
+    for row in np.flatnonzero(answer["problem"] == ""):
+        candidates = answer["candidates"][row]
+        probabilities = [candidate["probability"] for candidate in candidates]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) <= 1 + 1e-6
+        assert candidates[0]["cell_id"] == answer["cell_id"][row]
+        assert probabilities[0] == answer["probability"][row]
+
+
+def test_a_rerun_gives_the_same_bits(graph, batch, answer):
+    again = graph(batch)
+    for name in OUTPUT:
+        np.testing.assert_array_equal(again[name], answer[name])
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_batch_size_changes_nothing(graph, batch, answer, size):
+    parts = [graph(part) for part in slices(batch, size)]
+    assert_same({name: np.concatenate([part[name] for part in parts]) for name in OUTPUT}, answer)
+
+
+def test_row_order_changes_nothing(graph, batch, answer):
+    order = np.random.default_rng(1).permutation(N)
+    shuffled = graph({name: column[order] for name, column in batch.items()})
+    assert_same(shuffled, {name: column[order] for name, column in answer.items()})
+
+
+def test_all_bad_and_no_images(graph):
+    answer = graph(source_batch(["a", "b"], ["", ""], [b"", None], ["", "fetch_failed"]))
+    assert answer["problem"].tolist() == ["empty", "fetch_failed"]
+    assert np.isnan(answer["latitude"]).all()
+    assert answer["candidates"].tolist() == [(), ()]
+    assert len(graph(source_batch([], [], [], []))["latitude"]) == 0
+
+
+@pytest.mark.parametrize("first", [1, 2, 4])
+def test_a_graph_in_two_gives_the_same(batch, answer, first):
+    head, tail = graph_of(open_bundle("earth-tiny")).split(first)
+    middle = head.build(Runtime())(batch)
+    assert "bytes" not in middle
+    assert_same(tail.build(Runtime())(middle), answer)
+
+
+def test_fewer_candidates_change_only_the_candidates(batch, answer):
+    fewer = graph_of(open_bundle("earth-tiny"), top_k=2).build(Runtime())(batch)
+    np.testing.assert_array_equal(fewer["latitude"], answer["latitude"])
+    assert [list(c) for c in fewer["candidates"]] == [list(c[:2]) for c in answer["candidates"]]
+
+
+def test_features_are_those_of_the_index(batch):
+    features = embedding_graph(open_bundle("earth-tiny")).build(Runtime())(batch)
+    good = features["problem"] == ""
+    np.testing.assert_allclose(np.linalg.norm(features["image_features"][good], axis=1), 1, rtol=1e-5)
+    assert (features["image_features"][~good] == 0).all()
+
+
+def test_ranked_cells_are_the_softmax_over_all(batch):
+    bundle = open_bundle("earth-tiny")
+    stage = RankCells(bundle="earth-tiny", num_features=bundle.num_features, num_cells=3).build(Runtime())
+    features = np.random.default_rng(0).normal(size=(4, bundle.num_features)).astype(np.float32)
+    ranked = stage({"image_features": features})
+    num_cells = len(read_partition(bundle.path(CELLS)))
+    assert ((ranked["cells"] >= 0) & (ranked["cells"] < num_cells)).all()
+    assert (np.diff(ranked["cell_probabilities"], axis=1) <= 0).all()
+
+
+def test_features_that_are_not_finite_have_no_answer(monkeypatch, batch):
+    """A tower that overflows gives the problem ``no_answer``, and the other rows their answers."""
+
+    def broken(bundle, device):
+        return lambda pixels: np.where(
+            np.arange(len(pixels))[:, None] == 1, np.nan, np.ones((1, bundle.num_features), "f4")
+        )
+
+    monkeypatch.setattr("geo_ray.pipeline.stages.open_encoder", broken)
+    answer = graph_of(open_bundle("earth-tiny")).build(Runtime())({name: column[:3] for name, column in batch.items()})
+    assert answer["problem"].tolist() == ["", "no_answer", ""]
+    assert np.isnan(answer["latitude"]).tolist() == [False, True, False]

@@ -1,0 +1,110 @@
+"""One training step: its losses, its queue, and that a few steps are the same every time."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from geo_ray.cells.labels import cells_of
+from geo_ray.cells.rectangles import CellSizes, build_rectangles
+from geo_ray.models.heads import GeocellModel
+from geo_ray.models.losses import haversine_targets, soft_cross_entropy
+from geo_ray.models.towers import ResidualTower
+from geo_ray.train.config import TrainConfig
+from geo_ray.train.places import place_batches, train_locations
+from geo_ray.train.step import PlaceQueue, batch_losses, normalize
+
+CONFIG = TrainConfig(places_per_step=16, group_size=4, image_size=16, num_features=8, num_steps=4, queue_size=32)
+CONSTANTS = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.25))
+
+
+@pytest.fixture
+def partition():
+    return build_rectangles(train_locations(CONFIG, "train")[::200], CellSizes(min_size=20, max_size=40))
+
+
+@pytest.fixture
+def batches(small_earth):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield list(itertools.islice(place_batches(CONFIG, 0), 4))
+    torch.set_num_threads(before)
+
+
+def model(partition):
+    torch.manual_seed(0)
+    return GeocellModel(ResidualTower(16, (8, 16), (1, 1), 8), 8, len(partition))
+
+
+def losses_of(net, batch, partition, queue, config=CONFIG):
+    cells = torch.from_numpy(cells_of(batch.latlon.numpy(), partition))
+    centers = torch.from_numpy(partition.centers)
+    return batch_losses(net, batch, cells, centers, queue, config=config, constants=CONSTANTS)
+
+
+def train(batches, partition):
+    net, queue = model(partition), PlaceQueue(CONFIG.queue_size)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    history = []
+    for batch in batches:
+        losses = losses_of(net, batch, partition, queue)
+        losses["total"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        history.append([losses[name].item() for name in ("cells", "places", "total")])
+    return np.array(history)
+
+
+def test_steps_are_the_same_every_time(batches, partition):
+    first = train(batches, partition)
+    assert np.isfinite(first).all()
+    assert (first > 0).all()
+    np.testing.assert_array_equal(train(batches, partition), first)
+
+
+def test_steps_on_one_batch_lower_its_loss(batches, partition):
+    history = train(batches[:1] * 12, partition)
+    assert history[-1, 0] < history[0, 0]
+
+
+def test_the_total_is_weighted(batches, partition):
+    config = TrainConfig(**(vars(CONFIG) | {"cell_weight": 0.25}))
+    losses = losses_of(model(partition), batches[0], partition, PlaceQueue(32), config)
+    total = 0.25 * losses["cells"].item() + losses["places"].item()
+    assert losses["total"].item() == pytest.approx(total, rel=1e-5)
+
+
+def test_the_cell_loss_is_of_both_views(batches, partition):
+    net, batch = model(partition).eval(), batches[0]
+    in_cells = losses_of(net, batch, partition, PlaceQueue(32))["cells"].item()
+    targets = haversine_targets(
+        batch.latlon,
+        torch.from_numpy(partition.centers),
+        torch.from_numpy(cells_of(batch.latlon.numpy(), partition)),
+        CONFIG.tau_km,
+        reference=CONFIG.target_reference,
+        normalize=CONFIG.normalize_targets,
+    )
+    each = [
+        soft_cross_entropy(net(normalize(view, *CONSTANTS))[1], targets).item() for view in (batch.first, batch.second)
+    ]
+    assert in_cells == pytest.approx(np.mean(each), rel=0.02)  # the step computes in bfloat16
+
+
+def test_the_queue_forgets_the_oldest():
+    queue = PlaceQueue(5)
+    for start in (0.0, 2.0, 4.0):
+        queue.push(torch.tensor([[start], [start + 1]], requires_grad=True), torch.full((2, 2), start))
+    features, latlon = queue.with_batch(torch.tensor([[9.0]]), torch.zeros((1, 2)))
+    assert features.flatten().tolist() == [9, 2, 3, 4, 5]
+    assert latlon[:, 0].tolist() == [0, 2, 2, 4, 4]
+    assert not features.requires_grad
+
+
+def test_pixels_are_normalized():
+    pixels = torch.rand((2, 3, 4, 4), generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(values)[:, None, None] for values in CONSTANTS)
+    normalized = normalize(pixels, *CONSTANTS)
+    torch.testing.assert_close(normalized * std + mean, pixels)
+    assert normalized.is_contiguous(memory_format=torch.channels_last)
