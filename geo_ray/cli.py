@@ -42,6 +42,11 @@ def _command(commands: Any, name: str, run: Any, help_text: str, epilog: str) ->
     return parser
 
 
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    where = "Ray to run on: local, auto or HOST:PORT (default: auto, the cluster of RAY_ADDRESS, or else this machine)"
+    parser.add_argument("--address", default="auto", help=where)
+
+
 def _add_geotag(commands: Any) -> None:
     parser = _command(commands, "geotag", _geotag, "find where images were taken", epilog=(
         "examples:\n"
@@ -50,15 +55,18 @@ def _add_geotag(commands: Any) -> None:
         "  geo-ray geotag 's3://bucket/2024/*.jpg' --output s3://bucket/places --address auto"))  # fmt: skip
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="folder, file, glob pattern or URI")
     parser.add_argument("--bundle", default="earth-tiny", help="name, folder or s3:// prefix (default: %(default)s)")
-    parser.add_argument("--output", metavar="DIR", help=f"folder or URI for the answers; needed above {MAX_PRINTED} images")
+    parser.add_argument(
+        "--output", metavar="DIR", help=f"folder or URI for the answers; needed above {MAX_PRINTED} images"
+    )
     parser.add_argument("--resume", action="store_true", help="complete a run that was cut short, in its --output")
-    parser.add_argument("--top-k", type=int, metavar="K", help="candidates to report (default: the bundle's)")
-    parser.add_argument("--address", default="auto", help="Ray to run on: local, auto or HOST:PORT (default: %(default)s, "
-                        "which is the cluster of RAY_ADDRESS, or else this machine)")  # fmt: skip
-    parser.add_argument("--workers", type=int, metavar="N", help="actors that hold the model (default: one a GPU or CPU)")
+    parser.add_argument("--top-k", type=int, metavar="K", help="candidates to report (default: 5)")
+    _add_address(parser)
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="actors that hold the model (default: one a GPU or CPU)"
+    )
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="images an actor takes at once")
-    parser.add_argument("--max-problem-share", type=float, default=0.1, metavar="SHARE",
-                        help="exit with 1 when more of the images can't be answered (default: %(default)s)")  # fmt: skip
+    budget = "exit with 1 when more of the images can't be answered (default: %(default)s)"
+    parser.add_argument("--max-problem-share", type=float, default=0.1, metavar="SHARE", help=budget)
     parser.add_argument("--dry-run", action="store_true", help="check everything and print the plan, but do no work")
 
 
@@ -74,6 +82,7 @@ def _add_report(commands: Any) -> None:
     parser = _command(commands, "report", _report, "draw answers as one HTML page that opens offline", epilog="")
     parser.add_argument("output", metavar="DIR", help="output folder of geotag")
     parser.add_argument("--truth", metavar="TABLE", help="true places (default: DIR/truth.csv where it is there)")
+    parser.add_argument("--images", metavar="FOLDER", help="where the images lie now, if they were moved")
 
 
 def _add_bundle(commands: Any) -> None:
@@ -86,15 +95,18 @@ def _add_train(commands: Any) -> None:
     parser = _command(commands, "train", _train, "train a bundle by a recipe", epilog="recipes: earth-tiny")
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="checkpoints, logs and DIR/bundle")
-    parser.add_argument("--address", default="auto", help="as for geotag")
+    _add_address(parser)
 
 
 def _add_serve(commands: Any) -> None:
     parser = _command(commands, "serve", _serve, "answer over HTTP", epilog=(
         "example:\n  geo-ray serve &\n  curl -F image=@photo.jpg http://127.0.0.1:8000/v1/locate"))  # fmt: skip
     parser.add_argument("--bundle", default="earth-tiny", help="as for geotag (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)"
+    )
     parser.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    _add_address(parser)
 
 
 def _geotag(arguments: argparse.Namespace) -> None:
@@ -105,7 +117,9 @@ def _geotag(arguments: argparse.Namespace) -> None:
     if arguments.output is None and not arguments.dry_run:
         inputs = list_inputs(arguments.inputs)
         if len(inputs) > MAX_PRINTED:
-            raise InputError(f"{len(inputs)} images are too many to print; name a folder for the answers with --output DIR")
+            raise InputError(
+                f"{len(inputs)} images are too many to print; name a folder for the answers with --output DIR"
+            )
         bundle = open_bundle(arguments.bundle)
         for text in answer_texts(inputs, bundle, arguments.top_k):
             print(text, flush=True)
@@ -136,10 +150,11 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from geo_ray.evaluation.evaluate import evaluate, format_table
+    from geo_ray.evaluation.evaluate import compare, evaluate, format_table, load
 
-    metrics = evaluate(arguments.predictions, arguments.truth)
-    print(format_table(metrics))
+    predictions, truth = load(arguments.predictions, arguments.truth)
+    metrics = evaluate(predictions, truth)
+    print(format_table(metrics, compare(predictions, truth)))
     if arguments.json:
         arguments.json.write_text(json.dumps(metrics, indent=1) + "\n")
 
@@ -147,7 +162,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from geo_ray.evaluation.report import write_report
 
-    print(write_report(arguments.output, arguments.truth))
+    print(write_report(arguments.output, arguments.truth, arguments.images))
 
 
 def _bundle(arguments: argparse.Namespace) -> None:
@@ -171,9 +186,13 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    from geo_ray.models.bundle import open_bundle
+    from geo_ray.remote.runtime import connected
     from geo_ray.serve.app import serve_forever
 
-    serve_forever(arguments.bundle, host=arguments.host, port=arguments.port)
+    open_bundle(arguments.bundle)
+    with connected(arguments.address):
+        serve_forever(arguments.bundle, host=arguments.host, port=arguments.port)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,14 @@ def throughput(options: argparse.Namespace) -> list[dict[str, Any]]:
         root = Path(temporary)
         for name, bundle, files, num_images, batch, block in (
             ("earth-tiny", "earth-tiny", write_crops(root / "crops"), options.num_images, 256, 1024),
-            ("ViT-S-32", write_vit_bundle(root / "vit"), write_photos(root / "photos"), options.num_images // 16, 32, 64),
+            (
+                "ViT-S-32",
+                write_vit_bundle(root / "vit"),
+                write_photos(root / "photos"),
+                options.num_images // 16,
+                32,
+                64,
+            ),
         ):
             inputs = [Input(image_id=str(i), uri=files[i % len(files)]) for i in range(num_images)]
             place = Place(num_workers=options.workers, batch_size=batch)
@@ -108,7 +115,9 @@ def main() -> None:
     parser.add_argument("benchmark", choices=["throughput"])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--num-images", type=int, default=24_000, help="of the tiny work; a sixteenth of the ordinary")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes or actors (default: a core each)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes or actors (default: a core each)"
+    )
     options = parser.parse_args()
     rows = throughput(options)
     for row in rows:

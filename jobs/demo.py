@@ -12,7 +12,7 @@ import numpy as np
 
 from geo_ray.cli import main as geo_ray
 from geo_ray.datasets import earth
-from geo_ray.evaluation.evaluate import evaluate, format_table
+from geo_ray.evaluation.evaluate import evaluate, format_table, load
 from geo_ray.recipes.earth_tiny import earth_tiny
 
 RENDER_AT_ONCE = 250
@@ -56,7 +56,7 @@ def main() -> int:
     )
     if code:
         return code
-    metrics = evaluate(str(output), str(output / "truth.csv"))
+    metrics = evaluate(*load(output, output / "truth.csv"))
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     print(format_table(metrics))
     print("report:", end=" ", flush=True)

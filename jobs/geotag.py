@@ -1,4 +1,4 @@
-"""``geo-ray geotag`` as a job: ``ray job submit --working-dir . -- python jobs/geotag.py ...`` takes the same options."""
+"""``geo-ray geotag`` with the same options: ``ray job submit --working-dir . -- python jobs/geotag.py ...``."""
 
 import sys
 

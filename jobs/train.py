@@ -1,4 +1,4 @@
-"""``geo-ray train`` as a job: ``ray job submit --working-dir . -- python jobs/train.py ...`` takes the same options."""
+"""``geo-ray train`` with the same options: ``ray job submit --working-dir . -- python jobs/train.py ...``."""
 
 import sys
 

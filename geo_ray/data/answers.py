@@ -1,8 +1,7 @@
 """Answers that a person can read, in process: for a few images no cluster is worth starting."""
 
 from collections.abc import Iterator
-
-import numpy as np
+from typing import Any
 
 from geo_ray.atlas.cities import country_names
 from geo_ray.data.sources import Input, read_bytes
@@ -14,8 +13,7 @@ from geo_ray.pipeline.local import run_local
 
 def answer_texts(inputs: list[Input], bundle: Bundle, top_k: int | None = None) -> Iterator[str]:
     """A few lines for each image: place, coordinates, radius and alternatives, or why there is no answer."""
-    batches = (source_batch([i.image_id], [i.uri], *([part] for part in read_bytes(i.uri))) for i in inputs)
-    for answer in run_local(graph_of(bundle, top_k), batches):
+    for answer in run_local(graph_of(bundle, top_k), map(_source, inputs)):
         yield _text({name: column[0] for name, column in answer.items()})
 
 
@@ -24,7 +22,12 @@ def bundle_text(bundle: Bundle) -> str:
     return f"bundle {bundle.ref} ({bundle.fingerprint}): {bundle.description}"
 
 
-def _text(row: Batch) -> str:
+def _source(item: Input) -> Batch:
+    content, problem = read_bytes(item.uri)
+    return source_batch([item.image_id], [item.uri], [content], [problem])
+
+
+def _text(row: dict[str, Any]) -> str:
     if row["problem"]:
         return f"{row['image_id']}\n  no answer: {row['problem']} ({CODES[row['problem']]})"
     others = "\n".join(
@@ -35,21 +38,22 @@ def _text(row: Batch) -> str:
     return (
         f"{row['image_id']}\n"
         f"  {_place(row)}\n"
-        f"  {_coordinates(row['latitude'], row['longitude'])}   (cell {row['cell_id']}, probability {row['probability']:.1%})\n"
+        f"  {_coordinates(row['latitude'], row['longitude'])}   "
+        f"(cell {row['cell_id']}, probability {row['probability']:.1%})\n"
         f"  within {_km(row['radius_km_50'])} with probability 50 %, within {_km(row['radius_km_90'])} with 90 %"
         + (f"\n  alternatives\n{others}" if others else "")
     )
 
 
-def _place(row: Batch) -> str:
+def _place(row: dict[str, Any]) -> str:
     names = (row["place"], row["region"], country_names().get(str(row["country"]), row["country"]))
     return "near " + ", ".join(str(name) for name in names if name)
 
 
-def _coordinates(latitude: np.float64, longitude: np.float64) -> str:
+def _coordinates(latitude: float, longitude: float) -> str:
     """Degrees that a map's search box takes."""
     return f"{latitude:.4f}, {longitude:.4f}"
 
 
-def _km(radius: np.float64) -> str:
+def _km(radius: float) -> str:
     return f"{radius:,.0f} km" if radius >= 10 else f"{radius:.1f} km"

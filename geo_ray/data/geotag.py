@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-
 from geo_ray.data.answers import bundle_text
 from geo_ray.data.apply import apply_graph, fetch_inputs
 from geo_ray.data.ledger import Ledger, RunKey
@@ -66,7 +65,7 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     ledger = None if dry_run else Ledger(options.output)
     key = RunKey(
         bundle_fingerprint=bundle.fingerprint,
-        top_k=options.top_k or bundle.refinement.num_cells,
+        top_k=options.top_k,
         inputs=options.inputs,
     )
     done = ledger.begin(key, options.resume) if ledger else {}
@@ -130,8 +129,8 @@ def _check_budget(manifest: dict[str, Any], allowed: float) -> None:
     if share > allowed:
         listed = ", ".join(f"{count} {code}" for code, count in problems.items())
         raise ErrorBudgetError(
-            f"{sum(problems.values())} of {manifest['num_images']} images have a problem ({share:.1%}, allowed {allowed:.1%}): "
-            f"{listed}; all rows are written, raise --max-problem-share to accept this"
+            f"{sum(problems.values())} of {manifest['num_images']} images have a problem "
+            f"({share:.1%}, allowed {allowed:.1%}): {listed}; all rows are written, raise --max-problem-share to accept this"
         )
 
 

@@ -20,7 +20,7 @@ class RunKey:
     """What decides a run's answers; results of another key are never mixed in. Inputs may grow between runs."""
 
     bundle_fingerprint: str
-    top_k: int
+    top_k: int | None
     inputs: tuple[str, ...]
 
     @property
@@ -34,10 +34,7 @@ class Ledger:
 
     def __init__(self, output: str) -> None:
         self.output = output
-        try:
-            self.fs, self.root = FileSystem.from_uri(output) if "://" in output else (LocalFileSystem(), output)
-        except (OSError, ValueError) as error:
-            raise OutputError(f"output {output!r}: {error}; name a folder or a URI such as s3://bucket/prefix") from error
+        self.fs, self.root = _filesystem(output)
         self._events: list[str] = []
 
     @property
@@ -66,7 +63,9 @@ class Ledger:
             raise OutputError(f"output {self.output!r} holds another run's results ({_difference(before, key)}); "
                               "name another --output, or delete it")  # fmt: skip
         if not resume:
-            raise OutputError(f"output {self.output!r} holds results of this run; pass --resume to complete it, or delete it")
+            raise OutputError(
+                f"output {self.output!r} holds results of this run; pass --resume to complete it, or delete it"
+            )
         return written_rows(self.fs, self.predictions)
 
     def event(self, name: str, **details: Any) -> None:
@@ -93,6 +92,17 @@ class Ledger:
         with self.fs.open_input_stream(path) as stream:
             value: dict[str, Any] = json.loads(stream.read())
         return value
+
+
+def _filesystem(output: str) -> tuple[FileSystem, str]:
+    """The file system of a folder or URI, and the path within it."""
+    try:
+        if "://" in output:
+            fs, root = FileSystem.from_uri(output)
+            return fs, str(root)
+        return LocalFileSystem(), output
+    except (OSError, ValueError) as error:
+        raise OutputError(f"output {output!r}: {error}; name a folder or a URI such as s3://bucket/prefix") from error
 
 
 def _difference(before: dict[str, Any], key: RunKey) -> str:

@@ -67,8 +67,8 @@ def part_files(fs: FileSystem, folder: str) -> list[str]:
 def written_rows(fs: FileSystem, folder: str) -> dict[str, str]:
     """``image_id`` to ``problem`` of every written row.
 
-    A part that a killed writer left without its footer is deleted: its rows are not written. Raises ``ValueError`` when a
-    row is there twice, which no run of ours does.
+    A part that a killed writer left without its footer is deleted: its rows are not written. Raises ``ValueError`` when
+    a row is there twice, which no run of ours does.
     """
     rows: dict[str, str] = {}
     for path in part_files(fs, folder):

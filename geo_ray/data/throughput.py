@@ -82,7 +82,9 @@ def bare_rate(inputs: Sequence[Input], bundle: str, place: Place, folder: Path) 
     return steady_rate(done)
 
 
-def _bare_worker(worker: int, inputs: Sequence[Input], bundle: str, place: Place, folder: str, barrier: Any, queue: Any) -> None:
+def _bare_worker(
+    worker: int, inputs: Sequence[Input], bundle: str, place: Place, folder: str, barrier: Any, queue: Any
+) -> None:
     runtime = Runtime(device=place.device, num_threads=place.cpus_per_worker)
     built = graph_of(open_bundle(bundle)).build(runtime)
     barrier.wait()
@@ -143,6 +145,10 @@ def compare(name: str, rates: dict[str, Callable[[], float]]) -> list[dict[str, 
     """A row for each way, with its ratio to ``bare``."""
     measured = {way: rate() for way, rate in rates.items()}
     return [
-        {"name": f"{name} {way}", "images_per_second": round(rate, 1), "ratio_to_bare": round(rate / measured["bare"], 3)}
+        {
+            "name": f"{name} {way}",
+            "images_per_second": round(rate, 1),
+            "ratio_to_bare": round(rate / measured["bare"], 3),
+        }
         for way, rate in measured.items()
     ]

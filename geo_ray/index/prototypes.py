@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int
+from scipy.spatial import cKDTree
 from sklearn.cluster import OPTICS
 
 from geo_ray.geo.sphere import spherical_mean, unit_vectors
@@ -16,19 +17,20 @@ from geo_ray.index.store import PrototypeIndex, encode_features
 class Clustering:
     """OPTICS parameters. PIGEON: (3, 0.15). PIGEOTTO: (10, 0.1) in the paper, (100, 0.1) in its code.
 
-    ``noise`` says what becomes of points in no cluster: ``drop``, as the paper, or ``own``, a prototype each; a third
-    of photo locations are noise, and in thin regions they are all there is.
+    ``noise`` says what becomes of points in no cluster: ``drop``, as the paper, ``own``, a prototype each, or
+    ``nearest``, joined to the cluster of the nearest point. A third of photo locations are noise, and in thin regions
+    they are all there is.
     """
 
     min_samples: int = 3
     xi: float = 0.15
-    noise: Literal["drop", "own"] = "drop"
+    noise: Literal["drop", "own", "nearest"] = "drop"
 
     def __post_init__(self) -> None:
         if self.min_samples < 2 or not 0 < self.xi < 1:
             raise ValueError(f"min_samples={self.min_samples} must be at least 2, xi={self.xi} between 0 and 1")
-        if self.noise not in ("drop", "own"):
-            raise ValueError(f"noise={self.noise!r} must be 'drop' or 'own'")
+        if self.noise not in ("drop", "own", "nearest"):
+            raise ValueError(f"noise={self.noise!r} must be 'drop', 'own' or 'nearest'")
 
 
 def cluster_places(latlon: Float64[np.ndarray, "n 2"], clustering: Clustering) -> Int[np.ndarray, "n"]:
@@ -43,10 +45,20 @@ def cluster_places(latlon: Float64[np.ndarray, "n 2"], clustering: Clustering) -
         # Equal points give reachability ratios of 0 / 0, which OPTICS handles: scikit-learn/scikit-learn#19658.
         warnings.simplefilter("ignore", RuntimeWarning)
         labels = OPTICS(min_samples=clustering.min_samples, xi=clustering.xi).fit(unit_vectors(latlon)).labels_
+    return _place_noise(np.asarray(labels, np.int64), unit_vectors(latlon), clustering)
+
+
+def _place_noise(
+    labels: Int[np.ndarray, "n"], vectors: Float64[np.ndarray, "n 3"], clustering: Clustering
+) -> Int[np.ndarray, "n"]:
+    alone = labels == -1
     if clustering.noise == "own":
-        alone = labels == -1
         labels[alone] = labels.max(initial=-1) + 1 + np.arange(alone.sum())
-    return np.asarray(labels, np.int64)
+    elif clustering.noise == "nearest" and alone.all():
+        labels[:] = 0
+    elif clustering.noise == "nearest":
+        labels[alone] = labels[~alone][cKDTree(vectors[~alone]).query(vectors[alone])[1]]
+    return labels
 
 
 def build_index(

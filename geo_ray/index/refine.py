@@ -19,13 +19,16 @@ class Refinement:
     ``members`` says which members are compared with the image: those of the cell's nearest prototype, as in the paper,
     or all of the cell's. With ``blend_km`` above 0, the answer is not the nearest member alone: members of all
     candidate cells within that distance of it are averaged on the sphere, weighted by
-    softmax(-distance / member_temperature), which can answer with a place between the known ones.
+    softmax(-distance / member_temperature), which can answer with a place between the known ones. ``nearness`` says
+    whose distance d weighs a cell: its nearest prototype's, as in the paper, or its nearest member's, which is sharper
+    where clusters are wide.
     """
 
     num_cells: int = 5
     temperature: float = 1.6
     max_distance_km: float = 1000.0
     members: Literal["prototype", "cell"] = "prototype"
+    nearness: Literal["prototype", "member"] = "prototype"
     num_members: int = 1
     blend_km: float = 0.0
     member_temperature: float = 1.0
@@ -100,8 +103,9 @@ def refine(
     n = np.arange(len(cell_probability))
     has_members = np.isfinite(found.member_distance[:, :, 0])
     points = np.where(has_members[..., None], found.member_latlon[:, :, 0], cell_latlon)
-    nearness = softmax(-found.prototype_distance.astype(np.float64) / parameters.temperature)
-    scores = cell_probability * nearness
+    by_member = parameters.nearness == "member"
+    distance = found.member_distance[:, :, 0] if by_member else found.prototype_distance
+    scores = cell_probability * softmax(-distance.astype(np.float64) / parameters.temperature)
     scores = np.where(scores.sum(axis=1, keepdims=True) > 0, scores, cell_probability)
     winner = scores.argmax(axis=1)
     moved = great_circle_km(cell_latlon[:, 0], points[n, winner]) > parameters.max_distance_km

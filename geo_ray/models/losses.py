@@ -25,7 +25,6 @@ def haversine_targets(
     cell_latlon: Float[torch.Tensor, "C 2"],
     cells: Int[torch.Tensor, "B"],
     tau_km: float,
-    *,
     reference: Literal["nearest", "true"] = "nearest",
     normalize: bool = False,
 ) -> Float[torch.Tensor, "B C"]:

@@ -70,14 +70,14 @@ def embedding_graph(bundle: Bundle) -> Graph:
 
 
 def graph_of(bundle: Bundle, top_k: int | None = None) -> Graph:
-    """The graph of a bundle, by its kind; ``top_k`` is how many candidates to report (default: the bundle's).
+    """The graph of a bundle, by its kind; ``top_k`` is how many candidates to report (default: at most 5).
 
     Raises ``InputError`` for a ``top_k`` that the bundle can't fill.
     """
     if bundle.kind != "cells":
         raise ValueError(f"bundle {bundle.ref}: kind {bundle.kind!r} has no graph; known: cells")
     num_cells = bundle.refinement.num_cells
-    num_reported = num_cells if top_k is None else top_k
+    num_reported = min(5, num_cells) if top_k is None else top_k
     if not 1 <= num_reported <= num_cells:
         raise InputError(f"top_k={num_reported} must be from 1 to {num_cells}, the cells that {bundle.ref} refines")
     return Graph(

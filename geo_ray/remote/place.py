@@ -34,8 +34,8 @@ class Place:
         taken = self.num_workers * self.cpus_per_worker
         if taken + 1 > cpus:
             raise InputError(
-                f"{self.num_workers} workers of {self.cpus_per_worker} CPUs leave none of the cluster's {cpus:g} CPUs for "
-                f"reading; ask for at most {max(0, math.floor((cpus - 1) / self.cpus_per_worker))} workers"
+                f"{self.num_workers} workers of {self.cpus_per_worker} CPUs leave none of the cluster's {cpus:g} CPUs "
+                f"for reading; ask for at most {max(0, math.floor((cpus - 1) / self.cpus_per_worker))} workers"
             )
 
 

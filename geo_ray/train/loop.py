@@ -18,7 +18,7 @@ from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 from geo_ray.models.towers import TOWERS
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.places import place_batches
-from geo_ray.train.step import PlaceQueue, batch_losses
+from geo_ray.train.step import batch_losses
 
 WEIGHTS = "weights.safetensors"
 
@@ -56,15 +56,12 @@ def train_worker(settings: dict[str, Any]) -> None:
     cell_latlon = torch.from_numpy(partition.centers).to(device)
     rank = ray.train.get_context().get_world_rank()
     sums: dict[str, float] = {}
-    queue = PlaceQueue(config.queue_size)
     for step, batch in enumerate(place_batches(config, rank), start=1):
         cells = torch.from_numpy(cells_of(batch.latlon.numpy(), partition)).to(device)
         on_device = dataclasses.replace(
             batch, first=batch.first.to(device), second=batch.second.to(device), latlon=batch.latlon.to(device)
         )
-        losses = batch_losses(
-            model, on_device, cells, cell_latlon, queue, config=config, constants=(CLIP_MEAN, CLIP_STD)
-        )
+        losses = batch_losses(model, on_device, cells, cell_latlon, config, (CLIP_MEAN, CLIP_STD))
         losses["total"].backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -62,8 +62,8 @@ def place_batches(config: TrainConfig, rank: int) -> Iterator[PlaceBatch]:
             for _ in range(2)
         ]
         yield PlaceBatch(
-            first=augment(views[0][:, :3], generator, strength=0.4),
-            second=augment(_blend(views[1], config.other_raster_share, generator), generator),
+            first=augment(views[0][:, :3], generator, strength=config.first_strength),
+            second=augment(_blend(views[1], config.other_raster_share, generator), generator, config.second_strength),
             latlon=torch.from_numpy(places),
         )
 

@@ -111,6 +111,13 @@ def test_places_one_rounding_step_apart_are_not_cut():
     assert partition.counts.tolist() == [10]
 
 
+def test_places_a_centimetre_apart_are_cut():
+    latlon = np.stack([10 + np.arange(10) * 1e-7, np.full(10, 20.0)], axis=1)
+    partition = build_rectangles(latlon, CellSizes(min_size=2, max_size=3))
+    assert partition.counts.tolist() == [2, 3, 2, 3]
+    assert_cover(partition, latlon)
+
+
 def test_no_points_and_bad_points_are_refused():
     with pytest.raises(ValueError, match="no training points"):
         build_rectangles(np.zeros((0, 2)), SMALL)

@@ -105,6 +105,15 @@ def test_a_raster_of_ones_own_is_rendered(tmp_path):
     assert crops[3, :, -1, 1].min() == 255
 
 
+def test_a_raster_is_wrapped_by_a_column_at_each_side(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "own.png")
+    wrapped = earth.raster(str(tmp_path / "own.png")).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(wrapped[:, 1:-1], pixels)
+    np.testing.assert_array_equal(wrapped[:, 0], pixels[:, -1])
+    np.testing.assert_array_equal(wrapped[:, -1], pixels[:, 0])
+
+
 def test_a_crop_does_not_depend_on_its_batch():
     raster = direction_raster(180)
     whole = earth.sample(raster, earth.view_grid(views(PLACES), 12))

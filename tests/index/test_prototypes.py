@@ -74,6 +74,13 @@ def test_every_image_is_kept_where_noise_stands_alone():
     assert (np.diff(index.cell_offsets) > 0).tolist() == [True, True, False, True, True, True, False]
 
 
+def test_a_prototype_on_the_antimeridian_is_there():
+    latlon = np.array([[-17.0, 179.9], [-17.0, -179.9]])
+    index = build_index(np.ones((2, 4), np.float32), latlon, np.zeros(2, np.int64), 1, Clustering())
+    prototype = index.prototype_latlon[0].astype(np.float64)
+    assert great_circle_km(prototype, np.array([-17.0, 180.0])) < 0.1
+
+
 def test_no_images_are_an_empty_index():
     index = build_index(np.zeros((0, 8), np.float32), np.zeros((0, 2)), np.zeros(0, np.int64), 4, Clustering())
     assert index.cell_offsets.tolist() == [0, 0, 0, 0, 0]

@@ -108,6 +108,13 @@ def test_without_any_prototype_the_head_answers():
     np.testing.assert_allclose(refined.candidate_probability, [[0.6, 0.3]], rtol=1e-6)
 
 
+def test_the_head_answers_where_prototypes_are_only_in_impossible_cells():
+    arguments = case([1.0, 0.0], [(5, 6), (7, 8)], [INF, 0.1], [[INF], [0.1]], [[(0, 0)], [(7.1, 8.1)]])
+    refined = refine(*arguments, Refinement())
+    assert refined.latlon.tolist() == [[5, 6]]
+    assert refined.candidate_probability.tolist() == [[1, 0]]
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e30])
 @pytest.mark.parametrize("temperature", [1e-12, 1.0, 1e12])
 def test_extreme_scales_keep_the_order(scale, temperature):

@@ -17,7 +17,9 @@ def test_features_logits_and_scale():
     net = model().eval()
     features, logits, scale = net(torch.rand((3, 3, 8, 8)))
     assert features.shape == (3, 6)
-    torch.testing.assert_close(logits, features @ net.head.weight.T + net.head.bias)
+    assert logits.shape == (3, 11)
+    torch.testing.assert_close(logits, net.head(features))
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(3))
     assert math.isclose(scale.item(), 1 / 0.07, rel_tol=1e-5)
 
 

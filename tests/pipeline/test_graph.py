@@ -74,6 +74,12 @@ def test_a_graph_in_two_gives_the_same(first):
     assert_same(tail.build(Runtime())(middle), WHOLE.build(Runtime())(batch()))
 
 
+def test_a_cut_graph_knows_the_problems_even_where_nobody_asks():
+    head, tail = Graph((Length(), Twice()), output=("pair",)).split(1)
+    pairs = tail.build(Runtime())(head.build(Runtime())(batch()))["pair"]
+    np.testing.assert_array_equal(pairs, WHOLE.build(Runtime())(batch())["pair"])
+
+
 def test_a_column_that_nobody_writes_is_refused():
     with pytest.raises(ValueError, match=r"Twice reads \['length'\], which no earlier stage writes"):
         Graph((Twice(), Length()), output=OUTPUT)

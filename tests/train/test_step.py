@@ -1,5 +1,6 @@
-"""One training step: its losses, its queue, and that a few steps are the same every time."""
+"""One training step: its losses, and that a few steps are the same every time."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -13,9 +14,9 @@ from geo_ray.models.losses import haversine_targets, soft_cross_entropy
 from geo_ray.models.towers import ResidualTower
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.places import place_batches, train_locations
-from geo_ray.train.step import PlaceQueue, batch_losses, normalize
+from geo_ray.train.step import batch_losses, normalize
 
-CONFIG = TrainConfig(places_per_step=16, group_size=4, image_size=16, num_features=8, num_steps=4, queue_size=32)
+CONFIG = TrainConfig(places_per_step=16, group_size=4, image_size=16, num_features=8, num_steps=4)
 CONSTANTS = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.25))
 
 
@@ -37,18 +38,18 @@ def model(partition):
     return GeocellModel(ResidualTower(16, (8, 16), (1, 1), 8), 8, len(partition))
 
 
-def losses_of(net, batch, partition, queue, config=CONFIG):
+def losses_of(net, batch, partition, config=CONFIG):
     cells = torch.from_numpy(cells_of(batch.latlon.numpy(), partition))
     centers = torch.from_numpy(partition.centers)
-    return batch_losses(net, batch, cells, centers, queue, config=config, constants=CONSTANTS)
+    return batch_losses(net, batch, cells, centers, config=config, constants=CONSTANTS)
 
 
 def train(batches, partition):
-    net, queue = model(partition), PlaceQueue(CONFIG.queue_size)
+    net = model(partition)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     history = []
     for batch in batches:
-        losses = losses_of(net, batch, partition, queue)
+        losses = losses_of(net, batch, partition)
         losses["total"].backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -69,15 +70,15 @@ def test_steps_on_one_batch_lower_its_loss(batches, partition):
 
 
 def test_the_total_is_weighted(batches, partition):
-    config = TrainConfig(**(vars(CONFIG) | {"cell_weight": 0.25}))
-    losses = losses_of(model(partition), batches[0], partition, PlaceQueue(32), config)
-    total = 0.25 * losses["cells"].item() + losses["places"].item()
+    config = TrainConfig(**(vars(CONFIG) | {"contrastive_weight": 0.25}))
+    losses = losses_of(model(partition), batches[0], partition, config)
+    total = losses["cells"].item() + 0.25 * losses["places"].item()
     assert losses["total"].item() == pytest.approx(total, rel=1e-5)
 
 
 def test_the_cell_loss_is_of_both_views(batches, partition):
     net, batch = model(partition).eval(), batches[0]
-    in_cells = losses_of(net, batch, partition, PlaceQueue(32))["cells"].item()
+    in_cells = losses_of(net, batch, partition)["cells"].item()
     targets = haversine_targets(
         batch.latlon,
         torch.from_numpy(partition.centers),
@@ -92,14 +93,13 @@ def test_the_cell_loss_is_of_both_views(batches, partition):
     assert in_cells == pytest.approx(np.mean(each), rel=0.02)  # the step computes in bfloat16
 
 
-def test_the_queue_forgets_the_oldest():
-    queue = PlaceQueue(5)
-    for start in (0.0, 2.0, 4.0):
-        queue.push(torch.tensor([[start], [start + 1]], requires_grad=True), torch.full((2, 2), start))
-    features, latlon = queue.with_batch(torch.tensor([[9.0]]), torch.zeros((1, 2)))
-    assert features.flatten().tolist() == [9, 2, 3, 4, 5]
-    assert latlon[:, 0].tolist() == [0, 2, 2, 4, 4]
-    assert not features.requires_grad
+def test_the_contrast_is_between_the_views_of_a_place(batches, partition):
+    """Equal views are told apart more easily than views that belong to other places."""
+    net, batch = model(partition).eval(), batches[0]
+    same = dataclasses.replace(batch, second=batch.first)
+    crossed = dataclasses.replace(batch, second=batch.first.roll(CONFIG.group_size, dims=0))
+    in_places = [losses_of(net, case, partition)["places"].item() for case in (same, crossed)]
+    assert in_places[0] < in_places[1]
 
 
 def test_pixels_are_normalized():
