@@ -178,9 +178,10 @@ def _bundle(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from geo_ray.recipes import run_recipe
+    from geo_ray.recipes import find_recipe, run_recipe
     from geo_ray.remote.runtime import connected
 
+    find_recipe(arguments.recipe)
     with connected(arguments.address):
         print(f"bundle: {run_recipe(arguments.recipe, arguments.output)}")
 

@@ -130,7 +130,8 @@ def _check_budget(manifest: dict[str, Any], allowed: float) -> None:
         listed = ", ".join(f"{count} {code}" for code, count in problems.items())
         raise ErrorBudgetError(
             f"{sum(problems.values())} of {manifest['num_images']} images have a problem "
-            f"({share:.1%}, allowed {allowed:.1%}): {listed}; all rows are written, raise --max-problem-share to accept this"
+            f"({share:.1%}, allowed {allowed:.1%}): {listed}; "
+            "all rows are written, raise --max-problem-share to accept this"
         )
 
 

@@ -40,6 +40,8 @@ class Refinement:
                 raise ValueError(f"refinement: {name}={getattr(self, name)} must be positive")
         if self.members not in ("prototype", "cell"):
             raise ValueError(f"refinement: members={self.members!r} must be 'prototype' or 'cell'")
+        if self.nearness not in ("prototype", "member"):
+            raise ValueError(f"refinement: nearness={self.nearness!r} must be 'prototype' or 'member'")
         if self.blend_km < 0 or self.max_distance_km < 0:
             raise ValueError(f"refinement: blend_km={self.blend_km}, max_distance_km={self.max_distance_km} below 0")
 

@@ -15,11 +15,16 @@ from geo_ray.train.trainer import train
 RECIPES: dict[str, Callable[[], tuple[TrainConfig, EncoderSpec]]] = {"earth-tiny": earth_tiny}
 
 
-def run_recipe(name: str, output: Path) -> Path:
-    """Train by a recipe on the connected Ray; returns the folder of the bundle, ``output``/bundle."""
+def find_recipe(name: str) -> tuple[TrainConfig, EncoderSpec]:
+    """The configuration of a recipe; ``InputError`` names the recipes there are."""
     if name not in RECIPES:
         raise InputError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
-    config, encoder = RECIPES[name]()
+    return RECIPES[name]()
+
+
+def run_recipe(name: str, output: Path) -> Path:
+    """Train by a recipe on the connected Ray; returns the folder of the bundle, ``output``/bundle."""
+    config, encoder = find_recipe(name)
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
     weights, cells = train(config, output)

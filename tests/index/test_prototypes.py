@@ -37,6 +37,29 @@ def test_noise_on_its_own():
     assert sorted(alone) == list(range(dropped.max() + 1, kept.max() + 1))
 
 
+@pytest.mark.parametrize("center", [(48, 10), (-17, 180)])
+def test_noise_joined_to_its_nearest_cluster(center):
+    latlon = towns(center, 0)
+    dropped, joined = (cluster_places(latlon, Clustering(noise=noise)) for noise in ("drop", "nearest"))
+    clustered = np.flatnonzero(dropped >= 0)
+    assert 0 < len(clustered) < len(latlon)
+    nearest = clustered[pairwise_km(latlon, latlon[clustered]).argmin(axis=1)]
+    np.testing.assert_array_equal(joined, dropped[nearest])
+
+
+def test_noise_alone_is_one_cluster(monkeypatch):
+    """OPTICS may find nothing; scikit-learn's versions differ in when."""
+
+    class Nothing:
+        labels_ = np.full(5, -1)
+
+    monkeypatch.setattr(OPTICS, "fit", lambda self, X: Nothing())
+    latlon = np.array([[0.0, 0.0], [10.0, 10.0], [-30.0, 50.0], [60.0, -100.0], [5.0, 170.0]])
+    for noise, expected in (("drop", [-1] * 5), ("own", [0, 1, 2, 3, 4]), ("nearest", [0] * 5)):
+        Nothing.labels_ = np.full(5, -1)
+        assert cluster_places(latlon, Clustering(noise=noise)).tolist() == expected
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_few_points_are_one_cluster(n):
     assert cluster_places(np.zeros((n, 2)), Clustering()).tolist() == [0] * n

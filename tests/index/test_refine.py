@@ -17,6 +17,8 @@ def slow_refine(probability, centers, found, parameters):
     """Methods 1.8, steps 1 to 6, for one image; its known bugs avoided (nearest member, centre where there is none)."""
     k = len(probability)
     distance = [float(d) for d in found["prototype_distance"]]
+    if parameters.nearness == "member":
+        distance = [float(min(members)) for members in found["member_distance"]]
     if all(math.isinf(d) for d in distance):
         score = [float(p) for p in probability]
     else:
@@ -66,7 +68,12 @@ def case(probability, centers, prototype, member, places):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     "parameters",
-    [Refinement(), Refinement(temperature=0.05, max_distance_km=20100.0), Refinement(max_distance_km=300.0)],
+    [
+        Refinement(),
+        Refinement(temperature=0.05, max_distance_km=20100.0),
+        Refinement(max_distance_km=300.0),
+        Refinement(temperature=0.1, nearness="member", max_distance_km=20100.0),
+    ],
 )
 def test_fast_is_slow(seed, parameters):
     probability, centers, found = random_case(seed)
@@ -235,9 +242,10 @@ def test_parameters_that_cannot_work_are_refused(wrong, named):
         Refinement(**wrong)
 
 
-def test_a_misspelt_choice_of_members_is_refused():
+@pytest.mark.parametrize("name", ["members", "nearness"])
+def test_a_misspelt_choice_is_refused(name):
     """Where no type checker looks, as in a manifest that was edited by hand."""
     parameters = Refinement()
-    object.__setattr__(parameters, "members", "all")
-    with pytest.raises(ValueError, match="members='all'"):
+    object.__setattr__(parameters, name, "all")
+    with pytest.raises(ValueError, match=f"{name}='all'"):
         parameters.__post_init__()
