@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from geo_ray.cells.partition import Partition
 from geo_ray.cells.store import read_partition
 from geo_ray.datasets import earth
 from geo_ray.evaluation.calibration import coordinate_search, fit_radius
+from geo_ray.geo.metrics import error_metrics
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, destination, great_circle_km
 from geo_ray.index.prototypes import Clustering, build_index
 from geo_ray.index.refine import Refined, Refinement, rank_cells, refine
@@ -32,8 +33,6 @@ from geo_ray.pipeline.local import run_local
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.places import train_locations
-
-logger = logging.getLogger(__name__)
 
 WORDS = {
     "kind": "cells",
@@ -56,8 +55,9 @@ CHOICES: dict[str, list[Any]] = {
 
 def thin(latlon: Float64[np.ndarray, "n 2"], apart_km: float) -> Int[np.ndarray, "m"]:
     """Row numbers of one point for each occupied square of a grid, the first of each: the rest are the same pixels."""
-    row = np.floor(latlon[:, 0] / np.degrees(apart_km / EARTH_RADIUS_KM))
-    width = np.degrees(apart_km / EARTH_RADIUS_KM) / np.cos(np.radians(latlon[:, 0])).clip(min=0.01)
+    height = np.degrees(apart_km / EARTH_RADIUS_KM)
+    row = np.floor(latlon[:, 0] / height)
+    width = height / np.cos(np.radians((row + 0.5) * height)).clip(min=0.01)  # of the row, or its columns would shear
     squares = np.stack([row, np.floor(latlon[:, 1] / width)], axis=1)
     return np.sort(np.unique(squares, axis=0, return_index=True)[1])
 
@@ -96,7 +96,14 @@ def _source(views: earth.Views) -> Batch:
     return source_batch(names, names, jpegs, [""] * len(jpegs))
 
 
-def assemble(config: TrainConfig, weights: Path, cells: Path, encoder: EncoderSpec, output: Path) -> None:
+def assemble(
+    config: TrainConfig,
+    weights: Path,
+    cells: Path,
+    encoder: EncoderSpec,
+    output: Path,
+    say: Callable[[str], None] = print,
+) -> None:
     """Write the bundle to ``output`` from trained weights and the partition they were trained on."""
     stage = output.with_name(output.name + ".encoder")
     for folder in (stage, output):
@@ -107,11 +114,15 @@ def assemble(config: TrainConfig, weights: Path, cells: Path, encoder: EncoderSp
     write_manifest(stage, **WORDS, encoder=encoder, refinement=Refinement(), provenance=provenance)
     shutil.copy(cells, output / CELLS)
     partition = read_partition(cells)
+    say("embedding the gallery")
     _write_gallery(config, partition, str(stage.resolve()), output / "index")
     (output / CALIBRATION).write_text("{}")
     write_manifest(output, **WORDS, encoder=encoder, refinement=START, provenance=provenance)
-    refinement = _tune(config, str(stage.resolve()), str(output.resolve()), START)
+    say("fitting the refinement on the validation split")
+    refinement, validation = _tune(config, str(stage.resolve()), str(output.resolve()), START)
+    say(f"validation: {validation}")
     open_bundle.cache_clear()
+    provenance["validation"] = validation
     write_manifest(output, **WORDS, encoder=encoder, refinement=refinement, provenance=provenance)
     shutil.rmtree(stage)
 
@@ -128,13 +139,12 @@ def _write_gallery(config: TrainConfig, partition: Partition, encoder: str, fold
     latlon = gallery_places(config)
     views = earth.jittered_views(latlon, np.random.default_rng(0), jitter=0.0, rotation_degrees=0.0)
     features = embed_views(views, encoder)
-    logger.info("embedded %d gallery crops", len(latlon))
     index = build_index(features, latlon, cells_of(latlon, partition), len(partition), Clustering(noise="nearest"))
     write_index(index, folder)
 
 
-def _tune(config: TrainConfig, encoder: str, bundle: str, start: Refinement) -> Refinement:
-    """Fit refinement and radius on the validation split; writes the calibration into the bundle."""
+def _tune(config: TrainConfig, encoder: str, bundle: str, start: Refinement) -> tuple[Refinement, dict[str, Any]]:
+    """Refinement fitted on the validation split, and its metrics there; writes the calibration into the bundle."""
     latlon = train_locations(config, "validation")
     features = embed_views(earth.jittered_views(latlon, np.random.default_rng(config.seed)), encoder)
     opened = open_bundle(bundle)
@@ -156,6 +166,5 @@ def _tune(config: TrainConfig, encoder: str, bundle: str, start: Refinement) -> 
     errors = great_circle_km(refined.latlon, latlon)
     calibration = fit_radius(refined.spread_km, errors)
     Path(bundle, CALIBRATION).write_text(json.dumps(dataclasses.asdict(calibration), indent=1))
-    logger.info("validation: median %.2f km, within 25 km %.4f, 200 km %.4f; %s", np.median(errors),
-                (errors <= 25).mean(), (errors <= 200).mean(), best)  # fmt: skip
-    return best
+    metrics = error_metrics(errors)
+    return best, {"median_error_km": metrics["median_error_km"], "accuracy_at_km": metrics["accuracy_at_km"]}

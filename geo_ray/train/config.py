@@ -12,16 +12,17 @@ class TrainConfig:
     """
 
     tower: str = "residual-tiny"
-    image_size: int = 64
+    image_size: int = 48
     num_features: int = 128
     seed: int = 330
     split_seed: int = 7
     min_cell_size: int = 60
     max_cell_size: int = 120
 
-    num_workers: int = 2
-    num_steps: int = 2600
-    places_per_step: int = 64
+    num_workers: int = 1
+    threads_per_worker: int = 2
+    num_steps: int = 4000
+    places_per_step: int = 96
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     warmup_share: float = 0.05

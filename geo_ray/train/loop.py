@@ -46,6 +46,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     """
     config = TrainConfig(**settings["config"])
     partition = read_partition(Path(settings["cells"]))
+    torch.set_num_threads(config.threads_per_worker)
     torch.manual_seed(config.seed)
     tower = TOWERS[config.tower](config.image_size, config.num_features)
     module = GeocellModel(tower, config.num_features, len(partition)).to(memory_format=torch.channels_last)

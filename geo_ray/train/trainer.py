@@ -1,10 +1,13 @@
 """Training through Ray Train."""
 
 import dataclasses
-import logging
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import ray.train
+import ray
 from ray.train import RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
@@ -14,35 +17,71 @@ from geo_ray.train.config import TrainConfig
 from geo_ray.train.loop import WEIGHTS, train_worker
 from geo_ray.train.places import train_locations
 
-logger = logging.getLogger(__name__)
+PROGRESS = "progress.jsonl"
+POLL_S = 2.0
 
 
-class Progress(UserCallback):  # type: ignore[misc]  # Ray is not followed by mypy
-    """One log line a report."""
+class Progress(UserCallback):  # type: ignore[misc]  # mypy does not follow Ray
+    """Appends a line a report, the mean over the workers; runs in Ray Train's controller, not in the driver."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def after_report(self, run_context: object, metrics: list[dict[str, float]], checkpoint: object) -> None:
-        """Log the mean over the workers."""
-        mean = {k: sum(m[k] for m in metrics) / len(metrics) for k in metrics[0]}
-        step = int(mean.pop("step"))
-        logger.info("step %d: %s", step, ", ".join(f"{k} {v:.3f}" for k, v in mean.items()))
+        """Write the line."""
+        mean = {name: sum(m[name] for m in metrics) / len(metrics) for name in metrics[0]}
+        with self._path.open("a") as file:
+            file.write(json.dumps(mean) + "\n")
 
 
-def train(config: TrainConfig, output: Path) -> tuple[Path, Path]:
+@contextmanager
+def following(path: Path, num_steps: int, say: Callable[[str], None]) -> Iterator[None]:
+    """Says every line of progress that appears in the file while the context lasts."""
+    done = threading.Event()
+
+    def follow() -> None:
+        said = 0
+        while not done.wait(POLL_S):
+            lines = path.read_text().splitlines()
+            for line in lines[said:]:
+                say(_progress_text(json.loads(line), num_steps))
+            said = len(lines)
+
+    path.write_text("")
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _progress_text(metrics: dict[str, float], num_steps: int) -> str:
+    step = round(metrics.pop("step"))
+    return f"step {step} of {num_steps}: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+
+
+def train(config: TrainConfig, output: Path, say: Callable[[str], None] = print) -> tuple[Path, Path]:
     """Build the cells and train on them; returns the paths of the weights and of the cells.
 
-    Needs a connected Ray with ``num_workers`` CPUs (or GPUs) free.
+    Needs a connected Ray with the workers' CPUs (or GPUs) free. Run again with the same ``output``, it returns the
+    finished run's weights.
     """
+    output = output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     cells = output / "cells.parquet"
     sizes = CellSizes(min_size=config.min_cell_size, max_size=config.max_cell_size)
     write_partition(build_rectangles(train_locations(config, "train"), sizes), cells)
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config={"config": dataclasses.asdict(config), "cells": str(cells.resolve())},
-        scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu="GPU" in ray.cluster_resources()),
-        run_config=RunConfig(name="train", storage_path=str(output.resolve()), callbacks=[Progress()]),
+    scaling = ScalingConfig(
+        num_workers=config.num_workers,
+        use_gpu="GPU" in ray.cluster_resources(),
+        resources_per_worker={"CPU": config.threads_per_worker},
     )
-    result = trainer.fit()
+    run = RunConfig(name="run", storage_path=str(output), callbacks=[Progress(output / PROGRESS)])
+    settings = {"config": dataclasses.asdict(config), "cells": str(cells)}
+    with following(output / PROGRESS, config.num_steps, say):
+        result = TorchTrainer(train_worker, train_loop_config=settings, scaling_config=scaling, run_config=run).fit()
     if result.error is not None:
         raise result.error
     return Path(result.checkpoint.path, WEIGHTS), cells
