@@ -1,13 +1,17 @@
-"""Benchmarks, each comparing ways on the same work in one run: ``python jobs/benchmark.py throughput``."""
+"""Benchmarks: ``throughput`` compares ways to do the same work in one run, ``demo`` takes the demo's time and memory."""
 
 import argparse
+import contextlib
 import json
 import os
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from safetensors.torch import save_file
 
 from geo_ray.cells.store import read_partition, write_partition
@@ -109,22 +113,49 @@ def _compare(name: str, bundle: str, inputs: list[Input], place: Place, block: i
     })  # fmt: skip
 
 
+def demo(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Wall time of the demo and the memory of all its processes together at its highest."""
+    with tempfile.TemporaryDirectory() as temporary:
+        start = time.perf_counter()
+        command = [sys.executable, str(Path(__file__).with_name("demo.py")), "--output", temporary]
+        process = psutil.Popen(command)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _memory_bytes(process))
+            time.sleep(0.5)
+        seconds = time.perf_counter() - start
+    if process.returncode:
+        raise SystemExit(f"the demo ended with exit code {process.returncode}")
+    return [{"name": "demo", "seconds": round(seconds, 1), "peak_memory_gib": round(peak / 2**30, 2)}]
+
+
+def _memory_bytes(process: psutil.Process) -> int:
+    """Proportional set size of a process and all below it: what is shared counts once."""
+    total = 0
+    for member in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+            total += member.memory_full_info().pss
+    return total
+
+
 def main() -> None:
     """Parse the arguments, run a benchmark, print its rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("benchmark", choices=["throughput"])
+    parser.add_argument("benchmark", choices=sorted(BENCHMARKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--num-images", type=int, default=24_000, help="of the tiny work; a sixteenth of the ordinary")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes or actors (default: a core each)"
     )
     options = parser.parse_args()
-    rows = throughput(options)
+    rows = BENCHMARKS[options.benchmark](options)
     for row in rows:
-        print(f"{row['name']:24} {row['images_per_second']:8.1f} images/s   {row['ratio_to_bare']:.3f} of bare")
+        print("  ".join(f"{name} {value}" for name, value in row.items()))
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
+
+BENCHMARKS = {"throughput": throughput, "demo": demo}
 
 if __name__ == "__main__":
     main()

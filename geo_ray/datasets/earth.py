@@ -138,7 +138,7 @@ def view_grid(views: Views, size: int) -> torch.Tensor:
     """Latitude and longitude in degrees of every pixel centre, (n, size, size, 2) float32.
 
     The inverse azimuthal equidistant projection (as ``geo.sphere.destination``), in torch because it is most of the
-    cost, and in float32: within 10 m up to 80 degrees of latitude, within 3 km at the poles.
+    cost, and in float32: within 20 m up to 80 degrees of latitude, within 3 km at the poles.
     """
     step = (torch.arange(size, dtype=torch.float32) + 0.5) / size - 0.5
     x, y = step[None, None, :], -step[None, :, None]

@@ -116,6 +116,7 @@ def refine(
     latlon = points[n, winner]
     if parameters.blend_km > 0:
         latlon = _blend(latlon, has_members[n, winner], found, parameters)
+        points[n, winner] = latlon
     held = cell_probability.sum(axis=1, keepdims=True, dtype=np.float64)
     probability = scores / scores.sum(axis=1, keepdims=True) * np.minimum(held, 1.0)
     return Refined(latlon=latlon, winner=winner, candidate_latlon=points, candidate_probability=probability)

@@ -147,14 +147,20 @@ def shipped_bundles() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MANIFEST}"))}
 
 
-@lru_cache(maxsize=8)
 def open_bundle(ref: str) -> Bundle:
     """The bundle that ``ref`` names: one that ships, a folder, or an ``s3://`` prefix; every file is checked.
 
-    Raises ``BundleError`` that says which file is missing or damaged and what to do.
+    Opened again in the same process, unchanged, it costs nothing. Raises ``BundleError`` that says which file is missing
+    or damaged and what to do.
     """
     folder = _locate(ref)
-    manifest = _read_manifest(folder, ref)
+    return _checked(ref, folder, (folder / MANIFEST).read_bytes())
+
+
+@lru_cache(maxsize=8)
+def _checked(ref: str, folder: Path, content: bytes) -> Bundle:
+    """The bundle in a folder whose manifest has this content, once its files are known to be whole."""
+    manifest = _parse_manifest(content, ref)
     if manifest["fingerprint"] != _fingerprint(manifest):
         raise BundleError(f"bundle {ref}: {MANIFEST} was changed after the bundle was built; restore the bundle")
     for name, digest in manifest["files"].items():
@@ -173,11 +179,11 @@ def open_bundle(ref: str) -> Bundle:
     )  # fmt: skip
 
 
-def _read_manifest(folder: Path, ref: str) -> dict[str, Any]:
+def _parse_manifest(content: bytes, ref: str) -> dict[str, Any]:
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        manifest: dict[str, Any] = json.loads(content)
         version = manifest["format"]
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise BundleError(f"bundle {ref}: {MANIFEST} is damaged ({error}); restore the bundle") from error
     if version != FORMAT:
         raise BundleError(f"bundle {ref}: format {version} is not {FORMAT}, which this version of geo-ray reads")

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 
 import ray
@@ -20,16 +21,7 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[dict[str, f
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "local")
     if address == "local":
-        # Every actor pool logs an error about its constructor arguments: ray-project/ray#53727.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(
-            address="local",
-            num_cpus=num_cpus or (os.cpu_count() or 1) + 2,
-            include_dashboard=False,
-            object_store_memory=2**30,  # batches are small; the default takes a third of the memory
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _start_local(num_cpus or (os.cpu_count() or 1) + 2)
     else:
         ray.init(address=address, logging_level=logging.WARNING)
     _quiet_data()
@@ -37,6 +29,35 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[dict[str, f
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _start_local(num_cpus: int) -> None:
+    # Every actor pool logs an error about its constructor arguments: ray-project/ray#53727. The setting is itself
+    # announced on stderr, by C++ code, so that is turned away while Ray starts; failures to start are exceptions.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    with _stderr_to_nowhere():
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=2**30,  # batches are small; the default takes a third of the memory
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+
+@contextlib.contextmanager
+def _stderr_to_nowhere() -> Iterator[None]:
+    """Drops what any code of this process writes to standard error while the context lasts."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _quiet_data() -> None:

@@ -121,7 +121,6 @@ def assemble(
     say("fitting the refinement on the validation split")
     refinement, validation = _tune(config, str(stage.resolve()), str(output.resolve()), START)
     say(f"validation: {validation}")
-    open_bundle.cache_clear()
     provenance["validation"] = validation
     write_manifest(output, **WORDS, encoder=encoder, refinement=refinement, provenance=provenance)
     shutil.rmtree(stage)

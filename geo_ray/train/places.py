@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Float64
 
 from geo_ray.datasets import earth
 from geo_ray.geo.sphere import destination
@@ -84,8 +84,3 @@ def train_locations(config: TrainConfig, split: str) -> Float64[np.ndarray, "n 2
     """The photo locations of one split, ``train``, ``validation`` or ``test``."""
     latlon = earth.locations()
     return np.asarray(latlon[earth.splits(latlon, config.split_seed) == split])
-
-
-def rows_of_split(config: TrainConfig, split: str) -> Int[np.ndarray, "n"]:
-    """Row numbers of one split in ``earth.locations()``."""
-    return np.flatnonzero(earth.splits(earth.locations(), config.split_seed) == split)

@@ -18,9 +18,9 @@ WORDS = {"kind": "cells", "description": "a test", "licence": "Apache-2.0", "att
 @pytest.fixture(autouse=True)
 def _fresh():
     """Bundles are opened once a process; tests change them."""
-    open_bundle.cache_clear()
+    module._checked.cache_clear()
     yield
-    open_bundle.cache_clear()
+    module._checked.cache_clear()
 
 
 def seal(folder, refinement=None, **words):
@@ -58,16 +58,16 @@ def test_sealed_and_opened(folder):
 def test_fingerprints_follow_what_changes_answers(folder):
     first = open_bundle(str(folder))
     seal(folder, description="other words")
-    open_bundle.cache_clear()
+    module._checked.cache_clear()
     assert open_bundle(str(folder)).fingerprint == first.fingerprint
     seal(folder, Refinement(temperature=0.5))
-    open_bundle.cache_clear()
+    module._checked.cache_clear()
     tuned = open_bundle(str(folder))
     assert tuned.fingerprint != first.fingerprint
     assert tuned.encoder_fingerprint == first.encoder_fingerprint
     (folder / "weights.safetensors").write_bytes(b"other weights")
     seal(folder)
-    open_bundle.cache_clear()
+    module._checked.cache_clear()
     assert open_bundle(str(folder)).encoder_fingerprint != first.encoder_fingerprint
 
 
@@ -143,7 +143,7 @@ def test_a_remote_bundle_is_fetched_once(folder, remote, tmp_path):
     assert opened.fingerprint == open_bundle(str(folder)).fingerprint
     assert opened.folder.parent == tmp_path / "cache" / "geo-ray"
     remote.rm("/bucket/bundle/weights.safetensors")
-    open_bundle.cache_clear()
+    module._checked.cache_clear()
     assert open_bundle("memory://bucket/bundle/").folder == opened.folder
 
 

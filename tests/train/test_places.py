@@ -9,7 +9,7 @@ import torch
 from geo_ray.datasets import earth
 from geo_ray.geo.sphere import great_circle_km
 from geo_ray.train.config import TrainConfig
-from geo_ray.train.places import draw_places, place_batches, place_weights, rows_of_split, train_locations
+from geo_ray.train.places import draw_places, place_batches, place_weights, train_locations
 
 CONFIG = TrainConfig(places_per_step=32, group_size=4, image_size=32)
 
@@ -20,7 +20,6 @@ def test_splits_are_apart_and_whole():
     assert not blocks["train"] & (blocks["test"] | blocks["validation"])
     assert not blocks["test"] & blocks["validation"]
     assert sum(map(len, parts.values())) == len(earth.locations())
-    np.testing.assert_array_equal(earth.locations()[rows_of_split(CONFIG, "test")], parts["test"])
 
 
 @pytest.mark.parametrize("offset_km", [20.0, 500.0])
