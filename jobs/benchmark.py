@@ -1,4 +1,4 @@
-"""Benchmarks: ``throughput`` compares ways to do the same work in one run, ``demo`` takes the demo's time and memory."""
+"""Benchmarks: ``throughput`` compares ways to do the same work in one run; ``demo`` measures the demo."""
 
 import argparse
 import contextlib

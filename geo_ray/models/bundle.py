@@ -150,8 +150,8 @@ def shipped_bundles() -> dict[str, Path]:
 def open_bundle(ref: str) -> Bundle:
     """The bundle that ``ref`` names: one that ships, a folder, or an ``s3://`` prefix; every file is checked.
 
-    Opened again in the same process, unchanged, it costs nothing. Raises ``BundleError`` that says which file is missing
-    or damaged and what to do.
+    Opened again in the same process, unchanged, it costs nothing. Raises ``BundleError`` that says which file is
+    missing or damaged and what to do.
     """
     folder = _locate(ref)
     return _checked(ref, folder, (folder / MANIFEST).read_bytes())

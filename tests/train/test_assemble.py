@@ -1,0 +1,74 @@
+"""Gallery places, and the way from a recipe to a bundle that answers, with next to no training."""
+
+import dataclasses
+import json
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from geo_ray.datasets import earth
+from geo_ray.geo.sphere import EARTH_RADIUS_KM, pairwise_km, unit_vectors
+from geo_ray.models.bundle import EncoderSpec, open_bundle
+from geo_ray.pipeline.columns import source_batch
+from geo_ray.pipeline.graph import graph_of
+from geo_ray.pipeline.local import run_local
+from geo_ray.train.assemble import assemble, gallery_places, thin
+from geo_ray.train.config import TrainConfig
+from geo_ray.train.places import train_locations
+from geo_ray.train.trainer import train
+from tests.crops import jpeg_crops
+
+CONFIG = TrainConfig(
+    num_steps=2,
+    places_per_step=8,
+    threads_per_worker=1,
+    log_every=1,
+    min_cell_size=600,
+    max_cell_size=1200,
+    gallery_apart_km=300.0,
+    gallery_reach_km=0.0,
+    gallery_step_km=300.0,
+)
+
+
+def test_thin_keeps_one_place_a_square_and_drops_none_that_is_alone():
+    rng = np.random.default_rng(0)
+    latlon = np.stack([rng.uniform(-85, 85, 3000), rng.uniform(-180, 180, 3000)], axis=1)
+    kept = latlon[thin(latlon, 400.0)]
+    assert len(kept) < len(latlon)
+    assert pairwise_km(latlon, kept).min(axis=1).max() < 400 * 1.5
+
+
+def test_thin_of_equal_places_is_one():
+    assert thin(np.tile([[60.0, 179.99]], (5, 1)), 4.0).tolist() == [0]
+
+
+def test_no_gallery_place_is_in_a_held_out_block_or_far_from_a_photo():
+    config = TrainConfig(gallery_apart_km=200.0, gallery_step_km=100.0, gallery_reach_km=100.0)
+    places = gallery_places(config)
+    assert (earth.splits(places, config.split_seed) == "train").all()
+    photos = train_locations(config, "train")
+    chord, _ = cKDTree(unit_vectors(photos)).query(unit_vectors(places))
+    assert (EARTH_RADIUS_KM * chord).max() <= 100 * np.sqrt(2)
+    assert (chord > 0).any()  # some are translated
+
+
+def test_recipe_to_bundle(tmp_path, ray_session):
+    encoder = EncoderSpec(
+        architecture=CONFIG.tower, image_size=CONFIG.image_size, num_features=CONFIG.num_features, micro_batch=8
+    )
+    said = []
+    weights, cells = train(CONFIG, tmp_path, say=said.append)
+    assemble(CONFIG, weights, cells, encoder, tmp_path / "bundle", say=said.append)
+    progress = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in progress] == [1, 2]
+    assert all(np.isfinite(line["total"]) for line in progress)
+    bundle = open_bundle(str(tmp_path / "bundle"))
+    crops = jpeg_crops(6)
+    names = [str(number) for number in range(6)]
+    (answer,) = run_local(graph_of(bundle), [source_batch(names, names, crops, [""] * 6)])
+    assert (answer["problem"] == "").all()
+    assert np.isfinite(answer["latitude"]).all()
+    assert (answer["bundle_fingerprint"] == bundle.fingerprint).all()
+    provenance = json.loads(bundle.path("bundle.json").read_text())["provenance"]
+    assert provenance["config"] == dataclasses.asdict(CONFIG)
