@@ -23,7 +23,7 @@ def sometimes(batch: int, probability: float, rng: torch.Generator) -> torch.Ten
 def smooth_noise(batch: int, size: int, cells: int, rng: torch.Generator) -> torch.Tensor:
     """A random field in 0..1 with structures of about size / cells pixels, (B, 1, S, S)."""
     coarse = torch.rand((batch, 1, cells, cells), generator=rng)
-    return F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False).clamp(0, 1)
+    return F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def colour(x: Pixels, strength: float, rng: torch.Generator) -> Pixels:

@@ -21,7 +21,7 @@ class TrainConfig:
 
     num_workers: int = 1
     threads_per_worker: int = 2
-    num_steps: int = 4000
+    num_steps: int = 3300
     places_per_step: int = 96
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
@@ -34,33 +34,35 @@ class TrainConfig:
     contrastive_weight: float = 1.0
     sigma_km: float = 6.0
 
-    group_size: int = 4  # places of a step come in groups about one photo location, so that negatives are near
-    offset_km: float = 20.0  # standard deviation of a group's places about its photo location
+    # A step's places come in groups about one photo location, moved by as much (standard deviations): the near ones are
+    # each other's hardest negatives, the far ones fill what lies between photos.
+    offsets_km: tuple[float, ...] = (0.0, 15.0, 35.0, 90.0)
     jitter: float = 0.10
     rotation_degrees: float = 10.0
     first_strength: float = 0.25  # of the augmentation of a place's first view, from 0 to 1
     second_strength: float = 0.8
     other_raster_share: float = 0.3  # of the second views that are blended with another picture of the Earth
 
-    gallery_apart_km: float = 4.0  # one member image a square of this side; a pixel of the imagery has 7.4
-    gallery_reach_km: float = 30.0  # members are also made of translated views, up to this far from a photo location
-    gallery_step_km: float = 30.0  # and this far from each other
+    gallery_apart_km: float = 6.0  # one member image a square of this side; a pixel of the imagery has 7.4
+    gallery_reach_km: float = 120.0  # members are also made of translated views, up to this far from a photo location
+    gallery_step_km: float = 40.0  # and this far from each other
 
     def __post_init__(self) -> None:
         for name in (
             "num_workers",
             "num_steps",
             "places_per_step",
-            "group_size",
             "tau_km",
             "sigma_km",
             "learning_rate",
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
-        if self.places_per_step % self.group_size:
+        if not self.offsets_km or min(self.offsets_km) < 0:
+            raise ValueError(f"offsets_km={self.offsets_km} must be one or more distances")
+        if self.places_per_step % len(self.offsets_km):
             raise ValueError(
-                f"places_per_step={self.places_per_step} must be a multiple of group_size={self.group_size}"
+                f"places_per_step={self.places_per_step} must be a multiple of the {len(self.offsets_km)} offsets_km"
             )
         if not 0 <= self.warmup_share < 1:
             raise ValueError(f"warmup_share={self.warmup_share} must be from 0 to below 1")

@@ -39,10 +39,10 @@ def draw_places(
     rng: np.random.Generator,
 ) -> Float64[np.ndarray, "b 2"]:
     """Places in groups about drawn photo locations; one that falls into a held-out block moves back to its location."""
-    seeds = rng.choice(len(latlon), config.places_per_step // config.group_size, p=weights)
-    origin = np.repeat(latlon[seeds], config.group_size, axis=0)
-    east, north = rng.normal(0, config.offset_km, (2, len(origin)))
-    east[:: config.group_size] = north[:: config.group_size] = 0.0
+    group = len(config.offsets_km)
+    seeds = rng.choice(len(latlon), config.places_per_step // group, p=weights)
+    origin = np.repeat(latlon[seeds], group, axis=0)
+    east, north = rng.normal(0, np.tile(config.offsets_km, len(seeds)), (2, len(origin)))
     moved = destination(origin, east, north)
     return np.where((earth.splits(moved, config.split_seed) == "train")[:, None], moved, origin)
 
@@ -57,13 +57,12 @@ def place_batches(config: TrainConfig, rank: int) -> Iterator[PlaceBatch]:
     rasters = torch.cat([earth.raster(name) for name in earth.RASTERS])
     while True:
         places = draw_places(latlon, weights, config, rng)
-        views = [
-            earth.sample(rasters, earth.view_grid(_views(places, config, rng), config.image_size)) / 255
-            for _ in range(2)
-        ]
+        grids = [earth.view_grid(_views(places, config, rng), config.image_size) for _ in range(2)]
+        first = earth.sample(rasters[:3], grids[0]) / 255
+        second = _blend(earth.sample(rasters, grids[1]) / 255, config.other_raster_share, generator)
         yield PlaceBatch(
-            first=augment(views[0][:, :3], generator, strength=config.first_strength),
-            second=augment(_blend(views[1], config.other_raster_share, generator), generator, config.second_strength),
+            first=augment(first, generator, strength=config.first_strength),
+            second=augment(second, generator, strength=config.second_strength),
             latlon=torch.from_numpy(places),
         )
 

@@ -9,9 +9,9 @@ from geo_ray.train.config import TrainConfig
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"places_per_step": 30, "group_size": 4}, "places_per_step=30 must be a multiple of group_size=4"),
+        ({"places_per_step": 30}, "places_per_step=30 must be a multiple of the 4 offsets_km"),
         ({"places_per_step": 0}, "places_per_step=0 must be positive"),
-        ({"group_size": 0}, "group_size=0 must be positive"),
+        ({"offsets_km": ()}, "must be one or more distances"),
         ({"num_steps": 0}, "num_steps=0 must be positive"),
         ({"tau_km": -1.0}, r"tau_km=-1\.0 must be positive"),
         ({"warmup_share": 1.0}, r"warmup_share=1\.0 must be from 0"),

@@ -11,7 +11,7 @@ from geo_ray.geo.sphere import great_circle_km
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.places import draw_places, place_batches, place_weights, train_locations
 
-CONFIG = TrainConfig(places_per_step=32, group_size=4, image_size=32)
+CONFIG = TrainConfig(places_per_step=32, image_size=32)
 
 
 def test_splits_are_apart_and_whole():
@@ -25,7 +25,7 @@ def test_splits_are_apart_and_whole():
 @pytest.mark.parametrize("offset_km", [20.0, 500.0])
 def test_moved_places_are_never_in_a_held_out_block(offset_km):
     """Also about the antimeridian, where a move wraps the longitude, and at the highest latitudes."""
-    config = TrainConfig(places_per_step=4000, group_size=4, offset_km=offset_km)
+    config = TrainConfig(places_per_step=4000, offsets_km=(0.0, offset_km, offset_km, offset_km))
     latlon = train_locations(config, "train")
     seam = latlon[(np.abs(latlon[:, 1]) > 178) | (np.abs(latlon[:, 0]) > 75)]
     for origins in (latlon, seam):
@@ -40,10 +40,10 @@ def test_places_come_in_groups_about_a_location():
     places = draw_places(latlon, place_weights(latlon), CONFIG, np.random.default_rng(0))
     assert places.shape == (32, 2)
     known = {tuple(np.round(row, 6)) for row in latlon}
-    assert all(tuple(np.round(row, 6)) in known for row in places[:: CONFIG.group_size])
-    origin = np.repeat(places[:: CONFIG.group_size], CONFIG.group_size, axis=0)
+    assert all(tuple(np.round(row, 6)) in known for row in places[:: len(CONFIG.offsets_km)])
+    origin = np.repeat(places[:: len(CONFIG.offsets_km)], len(CONFIG.offsets_km), axis=0)
     away = great_circle_km(origin, places)
-    assert (away[:: CONFIG.group_size] == 0).all()
+    assert (away[:: len(CONFIG.offsets_km)] == 0).all()
     assert 5 < np.median(away[away > 0.001]) < 60
 
 

@@ -16,7 +16,7 @@ from geo_ray.train.config import TrainConfig
 from geo_ray.train.places import place_batches, train_locations
 from geo_ray.train.step import batch_losses, normalize
 
-CONFIG = TrainConfig(places_per_step=16, group_size=4, image_size=16, num_features=8, num_steps=4)
+CONFIG = TrainConfig(places_per_step=16, image_size=16, num_features=8, num_steps=4)
 CONSTANTS = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.25))
 
 
@@ -97,7 +97,7 @@ def test_the_contrast_is_between_the_views_of_a_place(batches, partition):
     """Equal views are told apart more easily than views that belong to other places."""
     net, batch = model(partition).eval(), batches[0]
     same = dataclasses.replace(batch, second=batch.first)
-    crossed = dataclasses.replace(batch, second=batch.first.roll(CONFIG.group_size, dims=0))
+    crossed = dataclasses.replace(batch, second=batch.first.roll(len(CONFIG.offsets_km), dims=0))
     in_places = [losses_of(net, case, partition)["places"].item() for case in (same, crossed)]
     assert in_places[0] < in_places[1]
 
