@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 from safetensors.torch import save_file
 
 from geo_ray.cells.store import read_partition, write_partition
@@ -19,9 +20,8 @@ from geo_ray.data.sources import Input
 from geo_ray.data.throughput import bare_rate, compare, data_loader_rate, ray_data_rate
 from geo_ray.datasets import earth
 from geo_ray.index.store import PrototypeIndex, encode_features, read_index, write_index
-from geo_ray.models.bundle import CALIBRATION, CELLS, WEIGHTS, EncoderSpec, open_bundle, write_manifest
-from geo_ray.models.clip import create_tower
-from geo_ray.models.heads import GeocellModel
+from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, WEIGHTS, EncoderSpec, open_bundle, write_manifest
+from geo_ray.models.clip import TOWER, create_tower
 from geo_ray.remote.place import Place
 from geo_ray.remote.runtime import connected
 
@@ -54,8 +54,11 @@ def write_vit_bundle(folder: Path) -> str:
     tiny = open_bundle("earth-tiny")
     encoder = EncoderSpec(architecture="open_clip:ViT-S-32", image_size=224, num_features=384, micro_batch=32)
     folder.mkdir()
-    model = GeocellModel(create_tower(encoder), encoder.num_features, len(read_partition(tiny.path(CELLS))))
-    save_file({k: v.contiguous() for k, v in model.state_dict().items() if v.ndim}, folder / WEIGHTS)
+    tower = create_tower(encoder).state_dict()
+    save_file({TOWER + name: value.contiguous() for name, value in tower.items()}, folder / WEIGHTS)
+    num_cells = len(read_partition(tiny.path(CELLS)))
+    head = {"weight": torch.randn(num_cells, encoder.num_features), "bias": torch.zeros(num_cells)}
+    save_file(head, folder / HEAD)
     write_partition(read_partition(tiny.path(CELLS)), folder / CELLS)
     (folder / CALIBRATION).write_text(tiny.path(CALIBRATION).read_text())
     write_index(_random_features(read_index(tiny.path("index")), encoder.num_features), folder / "index")

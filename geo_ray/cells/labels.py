@@ -3,6 +3,7 @@
 import numpy as np
 import shapely
 from jaxtyping import Float64, Int
+from scipy.spatial import cKDTree
 
 from geo_ray.cells.partition import Partition
 from geo_ray.geo.sphere import check_latlon, unit_vectors
@@ -22,6 +23,13 @@ def cells_of(latlon: Float64[np.ndarray, "n 2"], partition: Partition) -> Int[np
     np.minimum.at(found, points, cells)
     stray = found == len(partition)
     if stray.any():
-        similarity = unit_vectors(latlon[stray]) @ unit_vectors(partition.centers).T
-        found[stray] = similarity.argmax(axis=1)
+        found[stray] = nearest_centers(latlon[stray], partition)
     return found
+
+
+def nearest_centers(latlon: Float64[np.ndarray, "n 2"], partition: Partition) -> Int[np.ndarray, "n"]:
+    """The index of the cell whose centre is nearest to each point (degrees), covered by it or not.
+
+    A head trained on distances to centres ranks cells by it; retrieval behind the head files its members by it too.
+    """
+    return np.asarray(cKDTree(unit_vectors(partition.centers)).query(unit_vectors(latlon))[1], np.int64)

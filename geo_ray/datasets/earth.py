@@ -151,7 +151,7 @@ def view_grid(views: Views, size: int) -> torch.Tensor:
     sin_c_over_c = c.sin() / c
     new_lat = (c.cos() * lat.sin() + north * sin_c_over_c * lat.cos()).clamp(-1, 1).asin()
     d_lon = torch.atan2(east * sin_c_over_c, c.cos() * lat.cos() - lat.sin() * north * sin_c_over_c)
-    lon = torch.from_numpy(views.latlon[:, 1])[:, None, None] + torch.rad2deg(d_lon).double()
+    lon = torch.tensor(views.latlon[:, 1])[:, None, None] + torch.rad2deg(d_lon).double()
     return torch.stack([torch.rad2deg(new_lat), ((lon + 180) % 360 - 180).float()], dim=-1)
 
 

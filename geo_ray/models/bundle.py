@@ -21,7 +21,8 @@ FORMAT = 1
 MANIFEST = "bundle.json"
 CALIBRATION = "calibration.json"
 CELLS = "cells.parquet"
-WEIGHTS = "weights.safetensors"
+WEIGHTS = "weights.safetensors"  # of the tower
+HEAD = "head.safetensors"
 KINDS = ("cells", "zero-shot", "gallery", "address")
 ENTRIES = ("kind", "description", "licence", "attribution", "encoder", "encoder_fingerprint", "refinement", "files",
            "fingerprint")  # fmt: skip

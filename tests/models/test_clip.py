@@ -82,7 +82,7 @@ def test_unknown_towers_are_refused():
 
 
 def test_weights_are_read_by_prefix_in_single_precision():
-    weights = read_weights(open_bundle("earth-tiny").path("weights.safetensors"), "head.")
+    weights = read_weights(open_bundle("earth-tiny").path("head.safetensors"), "")
     assert set(weights) == {"weight", "bias"}
     assert all(tensor.dtype == torch.float32 for tensor in weights.values())
 

@@ -12,8 +12,9 @@ from geo_ray.models.bundle import EncoderSpec, open_bundle
 from geo_ray.pipeline.columns import source_batch
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local
-from geo_ray.train.assemble import assemble, gallery_places, thin
+from geo_ray.train.assemble import assemble
 from geo_ray.train.config import TrainConfig
+from geo_ray.train.gallery import gallery_places, thin
 from geo_ray.train.places import train_locations
 from geo_ray.train.trainer import train
 from tests.crops import jpeg_crops
