@@ -4,9 +4,11 @@ All three do the same work, from reading files to writing parquet, and are measu
 from the moment every worker has finished its first batch until the first worker has nothing left to do.
 """
 
+import contextlib
 import multiprocessing
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,12 +76,26 @@ def bare_rate(inputs: Sequence[Input], bundle: str, place: Place, folder: Path) 
         context.Process(target=_bare_worker, args=(worker, share, bundle, place, str(folder), barrier, queue))
         for worker, share in enumerate(shares)
     ]
-    for process in processes:
-        process.start()
+    with _threads_of_children(place.cpus_per_worker):
+        for process in processes:
+            process.start()
     done = [Done(*item) for _ in processes for item in queue.get()]
     for process in processes:
         process.join()
     return steady_rate(done)
+
+
+@contextlib.contextmanager
+def _threads_of_children(count: int) -> Iterator[None]:
+    """Processes started meanwhile have this many threads in BLAS too, as Ray sees to for its actors."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _bare_worker(
