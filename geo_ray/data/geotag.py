@@ -1,5 +1,6 @@
 """Bulk geotagging: every input gets exactly one row, and the job says how it went."""
 
+import dataclasses
 import platform
 import time
 from collections.abc import Sequence
@@ -83,8 +84,9 @@ def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
     job.ledger.event("started", num_images=len(job.inputs), num_done=len(job.done))
     start = time.perf_counter()
     if todo:
-        rows = fetch_inputs(input_blocks(todo, _rows_per_block(len(todo), place)))
-        answers = apply_graph(rows, job.graph, place, output=prediction_table)
+        blocks = input_blocks(todo, _rows_per_block(len(todo), place))
+        narrow = dataclasses.replace(place, num_workers=min(place.num_workers, len(blocks)))
+        answers = apply_graph(fetch_inputs(blocks), job.graph, narrow, output=prediction_table)
         per_file = min(ROWS_PER_FILE, len(todo))
         answers.write_parquet(job.ledger.predictions, filesystem=job.ledger.fs, min_rows_per_file=per_file)
     seconds = time.perf_counter() - start

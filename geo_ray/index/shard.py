@@ -91,6 +91,11 @@ def _groups(cells: Int[np.ndarray, "N K"]) -> list[tuple[int, np.ndarray, np.nda
 
 
 def _distances(a: Float32[np.ndarray, "n D"], b: Float32[np.ndarray, "m D"]) -> Float32[np.ndarray, "n m"]:
-    """Euclidean distances by one matrix product."""
-    squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * (a @ b.T)
-    return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
+    """Euclidean distances by one matrix product.
+
+    In float64: in float32, BLAS rounds differently for other numbers of rows, and an image's answer would depend on the
+    batch it came in.
+    """
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    squared = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)[None, :] - 2 * (x @ y.T)
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0)), np.float32)

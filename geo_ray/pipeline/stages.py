@@ -103,10 +103,10 @@ class RankCells:
         )
 
     def build(self, runtime: Runtime) -> Stage:
-        """Loads the head; it runs in float32 on the CPU, being a thousandth of the tower's work."""
+        """Loads the head; it runs on the CPU, being a hundredth of the tower's work."""
         bundle = open_bundle(self.bundle)
         weight, bias = read_head(bundle)
-        weight = weight.T.copy()
+        weight = weight.T.astype(np.float64)  # or the batch's size would show in the last digits, as in index.shard
         temperature = bundle.refinement.logit_temperature
 
         def run(batch: Batch) -> Batch:

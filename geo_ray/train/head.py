@@ -33,7 +33,7 @@ def fit_head(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     generator = torch.Generator().manual_seed(config.seed)
     for _ in range(config.head_epochs):
-        for rows in torch.randperm(len(x), generator=generator)[: len(x) // batch * batch].split(batch):
+        for rows in torch.randperm(len(x), generator=generator)[: len(x) // batch * batch].view(-1, batch):
             targets = haversine_targets(
                 places[rows], centers, cells[rows], config.tau_km, config.target_reference, config.normalize_targets
             )

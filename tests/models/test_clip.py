@@ -52,8 +52,9 @@ def test_batch_size_and_row_order_change_not_a_bit(dtype):
 
 
 def test_the_shipped_tower_does_not_look_at_neighbours():
-    encode = open_encoder(open_bundle("earth-tiny"), "cpu")
-    pixels = images(20, 64)
+    bundle = open_bundle("earth-tiny")
+    encode = open_encoder(bundle, "cpu")
+    pixels = images(20, bundle.image_size)
     whole = encode(pixels)
     np.testing.assert_array_equal(np.concatenate([encode(pixels[row : row + 1]) for row in range(20)]), whole)
     np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, rtol=1e-5)

@@ -72,4 +72,4 @@ def test_recipe_to_bundle(tmp_path, ray_session):
     assert np.isfinite(answer["latitude"]).all()
     assert (answer["bundle_fingerprint"] == bundle.fingerprint).all()
     provenance = json.loads(bundle.path("bundle.json").read_text())["provenance"]
-    assert provenance["config"] == dataclasses.asdict(CONFIG)
+    assert provenance["config"] == json.loads(json.dumps(dataclasses.asdict(CONFIG)))
