@@ -40,12 +40,15 @@ class Place:
 
 
 def plan(cpus: float, gpus: float, num_workers: int | None = None, batch_size: int = 256) -> Place:
-    """The place for a cluster of this size: a worker a GPU, or a worker a CPU with one in sixteen kept for reading."""
+    """The place for a cluster of this size: a worker a GPU, or a worker a CPU with some kept for reading and writing.
+
+    Kept are one CPU in sixteen, and at least two where there are three or more.
+    """
     if gpus >= 1:
         place = Place(
             num_workers=num_workers or int(gpus), gpus_per_worker=1.0, batch_size=batch_size, decode_apart=True
         )
     else:
-        place = Place(num_workers=num_workers or max(1, math.floor(cpus - max(1, cpus / 16))), batch_size=batch_size)
+        place = Place(num_workers=num_workers or max(1, math.floor(cpus - max(2, cpus / 16))), batch_size=batch_size)
     place.check(cpus)
     return place

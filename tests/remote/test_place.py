@@ -4,7 +4,7 @@ from geo_ray.errors import InputError
 from geo_ray.remote.place import Place, plan
 
 
-@pytest.mark.parametrize(("cpus", "workers"), [(2, 1), (4, 3), (16, 15), (64, 60)])
+@pytest.mark.parametrize(("cpus", "workers"), [(2, 1), (3, 1), (4, 2), (16, 14), (64, 60)])
 def test_a_worker_a_cpu_with_some_left_to_read(cpus, workers):
     place = plan(float(cpus), 0.0)
     assert place.num_workers == workers
