@@ -9,22 +9,28 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from geo_ray.cli import main as geo_ray
 from geo_ray.datasets import earth
 from geo_ray.evaluation.evaluate import evaluate, format_table, load
+from geo_ray.geo.sphere import EARTH_RADIUS_KM, unit_vectors
 from geo_ray.recipes.earth_tiny import earth_tiny
 
 RENDER_AT_ONCE = 250
 
 
-def render_images(folder: Path, num_images: int, seed: int) -> None:
-    """Write JPEG crops of held-out places to ``folder``/images and their places to ``folder``/truth.csv."""
+def render_images(folder: Path, num_images: int, seed: int) -> str:
+    """Write JPEG crops of held-out places to ``folder``/images and their places to ``folder``/truth.csv.
+
+    Returns a sentence about the places.
+    """
     config, _ = earth_tiny()
     latlon = earth.locations()
-    latlon = latlon[earth.splits(latlon, config.split_seed) == "test"]
+    split = earth.splits(latlon, config.split_seed)
+    held_out = latlon[split == "test"]
     rng = np.random.default_rng(seed)
-    chosen = latlon[rng.permutation(len(latlon))[:num_images]]
+    chosen = held_out[rng.permutation(len(held_out))[:num_images]]
     views = earth.jittered_views(chosen, rng)
     (folder / "images").mkdir(parents=True)
     names = [f"{number:05d}.jpg" for number in range(len(chosen))]
@@ -36,6 +42,9 @@ def render_images(folder: Path, num_images: int, seed: int) -> None:
         table = csv.writer(file)
         table.writerow(["image_id", "latitude", "longitude"])
         table.writerows([name, *point] for name, point in zip(names, chosen.tolist(), strict=True))
+    chord, _ = cKDTree(unit_vectors(latlon[split == "train"])).query(unit_vectors(chosen))
+    away = float(np.median(chord)) * EARTH_RADIUS_KM
+    return f"{len(latlon):,} photo locations; the nearest one in training is {away:.1f} km away in the median"
 
 
 def main() -> int:
@@ -49,8 +58,11 @@ def main() -> int:
     start = time.perf_counter()
     output: Path = options.output
     shutil.rmtree(output, ignore_errors=True)
-    render_images(output, options.num_images, options.seed)
-    print(f"rendered {options.num_images:,} satellite crops of held-out places in {time.perf_counter() - start:.0f} s")
+    places = render_images(output, options.num_images, options.seed)
+    seconds = time.perf_counter() - start
+    print(
+        f"rendered {options.num_images:,} satellite crops of held-out places in {seconds:.0f} s ({places})", flush=True
+    )
     code = geo_ray(
         ["geotag", str(output / "images"), "--output", str(output), "--bundle", options.bundle, "--address", "local"]
     )
