@@ -5,30 +5,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-CANDIDATE = pa.struct(
-    [("cell_id", pa.string()), ("probability", pa.float64()), ("latitude", pa.float64()), ("longitude", pa.float64())]
-)
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("uri", pa.string()),
-        ("geometry", pa.binary()),
-        ("latitude", pa.float64()),
-        ("longitude", pa.float64()),
-        ("cell_id", pa.string()),
-        ("probability", pa.float64()),
-        ("radius_km_50", pa.float64()),
-        ("radius_km_90", pa.float64()),
-        ("country", pa.string()),
-        ("region", pa.string()),
-        ("place", pa.string()),
-        ("candidates", pa.list_(CANDIDATE)),
-        ("cell_latitude", pa.float64()),
-        ("cell_longitude", pa.float64()),
-        ("problem", pa.string()),
-        ("bundle_fingerprint", pa.string()),
-    ]
-)
+from geo_ray.data.sinks import SCHEMA
 
 
 def answer(image_id, latitude, longitude, **more):
