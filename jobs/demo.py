@@ -20,7 +20,7 @@ from geo_ray.recipes.earth_tiny import earth_tiny
 RENDER_AT_ONCE = 250
 
 
-def render_images(folder: Path, num_images: int, seed: int) -> str:
+def render_images(folder: Path, num_images: int, seed: int, raster: str) -> str:
     """Write JPEG crops of held-out places to ``folder``/images and their places to ``folder``/truth.csv.
 
     Returns a sentence about the places.
@@ -36,7 +36,7 @@ def render_images(folder: Path, num_images: int, seed: int) -> str:
     names = [f"{number:05d}.jpg" for number in range(len(chosen))]
     for start in range(0, len(chosen), RENDER_AT_ONCE):
         part = slice(start, start + RENDER_AT_ONCE)
-        for name, pixels in zip(names[part], earth.render(views.take(part)), strict=True):
+        for name, pixels in zip(names[part], earth.render(views.take(part), raster_name=raster), strict=True):
             (folder / "images" / name).write_bytes(earth.encode_jpeg(pixels))
     with (folder / "truth.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -54,11 +54,13 @@ def main() -> int:
     parser.add_argument("--bundle", default="earth-tiny")
     parser.add_argument("--num-images", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=330)
+    other = "any equirectangular picture of the Earth to crop instead of the Blue Marble, to try other imagery"
+    parser.add_argument("--raster", default=earth.RASTERS[0], metavar="FILE", help=other)
     options = parser.parse_args()
     start = time.perf_counter()
     output: Path = options.output
     shutil.rmtree(output, ignore_errors=True)
-    places = render_images(output, options.num_images, options.seed)
+    places = render_images(output, options.num_images, options.seed, options.raster)
     seconds = time.perf_counter() - start
     print(
         f"rendered {options.num_images:,} satellite crops of held-out places in {seconds:.0f} s ({places})", flush=True

@@ -45,7 +45,7 @@ class ServeConfig:
     num_gpus: float = 0.0
     num_ingress_replicas: int = 1
     ingress_num_cpus: float = 0.5
-    top_k: int | None = None  # candidates to report; None: as many as the bundle refines
+    top_k: int | None = None  # candidates to report; None: the graph's default
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_body_bytes", "max_queued_requests", "num_replicas", "num_ingress_replicas"):
