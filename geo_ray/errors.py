@@ -4,7 +4,6 @@ GeoRayError
     InputError            what the user gave can't be used: no input, an unreadable table, an unknown name
     OutputError           the output can't be written, or holds another run's results
     BundleError           a bundle is missing, damaged or of another version
-        FingerprintError  two artefacts were made by different encoders
     MissingDataError      a package that holds data isn't installed
     ErrorBudgetError      more rows failed than the user allowed
 
@@ -33,10 +32,6 @@ class OutputError(GeoRayError):
 
 class BundleError(GeoRayError):
     """A bundle is missing, damaged or of another version."""
-
-
-class FingerprintError(BundleError):
-    """Two artefacts were made by different encoders."""
 
 
 class MissingDataError(GeoRayError):
