@@ -5,6 +5,8 @@ GeoRayError
     OutputError           the output can't be written, or holds another run's results
     BundleError           a bundle is missing, damaged or of another version
     MissingDataError      a package that holds data isn't installed
+    BuildError            a task of a build failed
+    PartitionError        a partition breaks a promise
     ErrorBudgetError      more rows failed than the user allowed
 
 A caller's programming mistake is a ``ValueError`` or ``TypeError`` instead; a bad row is the column ``problem``.
@@ -36,6 +38,18 @@ class BundleError(GeoRayError):
 
 class MissingDataError(GeoRayError):
     """A package that holds data isn't installed."""
+
+
+class BuildError(GeoRayError):
+    """A task of a build failed; the message names it."""
+
+    exit_code = 1
+
+
+class PartitionError(GeoRayError):
+    """A partition breaks a promise; the findings are printed."""
+
+    exit_code = 1
 
 
 class ErrorBudgetError(GeoRayError):

@@ -1,30 +1,20 @@
 """Which cell a point belongs to."""
 
 import numpy as np
-import shapely
 from jaxtyping import Float64, Int
 from scipy.spatial import cKDTree
 
 from geo_ray.cells.partition import Partition
-from geo_ray.geo.sphere import check_latlon, unit_vectors
+from geo_ray.geo.sphere import unit_vectors
 
 
 def cells_of(latlon: Float64[np.ndarray, "n 2"], partition: Partition) -> Int[np.ndarray, "n"]:
-    """The index of the cell that covers each point (degrees).
+    """The index of the cell of each point (degrees): the one that covers it, or at sea the nearest by great circle.
 
-    A point on a common border belongs to the cell of the lowest index. A point that no polygon covers (the sea, in a
-    partition of the land) belongs to the cell with the nearest centre. Points that are not degrees in range raise
+    A point on a common border belongs to the cell of the lowest index. Points that are not degrees in range raise
     ``ValueError``.
     """
-    check_latlon(latlon)
-    tree = shapely.STRtree(partition.polygons)
-    points, cells = tree.query(shapely.points(latlon[:, 1], latlon[:, 0]), predicate="intersects")
-    found = np.full(len(latlon), len(partition), np.int64)
-    np.minimum.at(found, points, cells)
-    stray = found == len(partition)
-    if stray.any():
-        found[stray] = nearest_centers(latlon[stray], partition)
-    return found
+    return partition.areas.locate(latlon).areas
 
 
 def nearest_centers(latlon: Float64[np.ndarray, "n 2"], partition: Partition) -> Int[np.ndarray, "n"]:

@@ -1,21 +1,42 @@
 """Partition: geocells that cover the Earth without overlap, with the training points' counts."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import shapely
 from jaxtyping import Float64, Int, Shaped
 
+from geo_ray.atlas.areas import Areas
 from geo_ray.geo.sphere import spherical_mean
+
+# Why a cell's size may lie outside the limits.
+NO_NEIGHBOUR = "no neighbour in the country"
+NOT_SPLITTABLE = "not splittable"
+NO_POINTS = "no training points in the country"
+ON_BORDER = "places on its border count to a neighbour"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSizes:
+    """How many training points a cell may hold. PIGEON: 30 to 60, PIGEOTTO: 1000 to 2000."""
+
+    min_size: int = 30
+    max_size: int = 60
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_size <= self.max_size:
+            raise ValueError(f"min_size={self.min_size}, max_size={self.max_size}: need 1 <= min_size <= max_size")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
     """Cells by index; every array has one entry a cell.
 
-    ``polygons`` are shapely geometries in longitude, latitude order (as WKB wants it); ``centers`` are the spherical
-    means of the cells' training points, in degrees; ``countries`` and ``admin_1`` are empty strings where they are not
-    known.
+    ``polygons`` are shapely geometries in longitude, latitude order (as WKB wants it), cut at longitude 180;
+    ``centers`` are the spherical means of the cells' training points, in degrees; ``countries`` and ``admin_1`` are
+    empty strings where they are not known. ``sizes`` are the limits the cells were built for, and ``reasons`` say of a
+    cell whose count lies outside them why it does.
     """
 
     cell_ids: Shaped[np.ndarray, "c"]
@@ -24,6 +45,8 @@ class Partition:
     counts: Int[np.ndarray, "c"]
     countries: Shaped[np.ndarray, "c"]
     admin_1: Shaped[np.ndarray, "c"]
+    reasons: Shaped[np.ndarray, "c"]
+    sizes: CellSizes
 
     def __post_init__(self) -> None:
         if len(self.cell_ids) == 0:
@@ -35,22 +58,47 @@ class Partition:
     def __len__(self) -> int:
         return len(self.cell_ids)
 
+    @cached_property
+    def areas(self) -> Areas:
+        """The polygons as an index of points."""
+        return Areas(self.polygons)
+
 
 def from_polygons(
-    polygons: Shaped[np.ndarray, "c"], latlon: Float64[np.ndarray, "n 2"], cells: Int[np.ndarray, "n"]
+    polygons: Shaped[np.ndarray, "c"],
+    latlon: Float64[np.ndarray, "n 2"],
+    cells: Int[np.ndarray, "n"],
+    sizes: CellSizes,
+    *,
+    cell_ids: Shaped[np.ndarray, "c"] | None = None,
+    countries: Shaped[np.ndarray, "c"] | None = None,
+    admin_1: Shaped[np.ndarray, "c"] | None = None,
+    too_small: str = NO_NEIGHBOUR,
 ) -> Partition:
     """The partition of these polygons whose counts and centres come from points and their cell numbers.
 
-    A cell without points has its polygon's representative point as its centre.
+    A cell without points has its polygon's representative point as its centre. ``too_small`` is the reason given for
+    cells below the limits.
     """
     counts = np.bincount(cells, minlength=len(polygons))
     inside = shapely.point_on_surface(polygons)
     centers = np.stack([shapely.get_y(inside), shapely.get_x(inside)], axis=1)
     by_cell = np.split(np.argsort(cells, kind="stable"), np.cumsum(counts)[:-1])
     for cell in np.flatnonzero(counts):
-        centers[cell] = spherical_mean(latlon[by_cell[cell]])
+        inside_cell = latlon[by_cell[cell]]
+        centers[cell] = spherical_mean(inside_cell[np.lexsort(inside_cell.T)])  # a sum in the rows' order would differ
+    reasons = np.full(len(polygons), "", dtype=object)
+    reasons[counts < sizes.min_size] = too_small
+    reasons[counts > sizes.max_size] = NOT_SPLITTABLE
     empty = np.full(len(polygons), "", dtype=object)
     ids = np.array([f"c{number:05d}" for number in range(len(polygons))], dtype=object)
     return Partition(
-        cell_ids=ids, polygons=polygons, centers=centers, counts=counts, countries=empty, admin_1=empty.copy()
+        cell_ids=ids if cell_ids is None else cell_ids,
+        polygons=polygons,
+        centers=centers,
+        counts=counts,
+        countries=empty if countries is None else countries,
+        admin_1=empty.copy() if admin_1 is None else admin_1,
+        reasons=reasons,
+        sizes=sizes,
     )

@@ -3,29 +3,15 @@
 The globe is halved until no part holds more than ``max_size`` points, so the rectangles cover it without overlap.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import shapely
 from jaxtyping import Float64, Int
 
-from geo_ray.cells.partition import Partition, from_polygons
+from geo_ray.cells.partition import CellSizes, Partition, from_polygons
 from geo_ray.geo.sphere import check_latlon
 
 Box = tuple[float, float, float, float]  # south, west, north, east
 MIN_GAP_DEGREES = 1e-9  # 0.1 mm; the middle of a gap of one rounding step would be one of its ends
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellSizes:
-    """How many training points a cell may hold. PIGEON: 30 to 60, PIGEOTTO: 1000 to 2000."""
-
-    min_size: int = 30
-    max_size: int = 60
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.min_size <= self.max_size:
-            raise ValueError(f"min_size={self.min_size}, max_size={self.max_size}: need 1 <= min_size <= max_size")
 
 
 def build_rectangles(latlon: Float64[np.ndarray, "n 2"], sizes: CellSizes) -> Partition:
@@ -48,7 +34,7 @@ def build_rectangles(latlon: Float64[np.ndarray, "n 2"], sizes: CellSizes) -> Pa
     for number, (_, rows) in enumerate(done):
         cells[rows] = number
     polygons = np.array([shapely.box(west, south, east, north) for (south, west, north, east), _ in done], dtype=object)
-    return from_polygons(polygons, latlon, cells)
+    return from_polygons(polygons, latlon, cells, sizes)
 
 
 def _halve(points: Float64[np.ndarray, "n 2"], box: Box, sizes: CellSizes) -> tuple[tuple[Box, np.ndarray], ...] | None:

@@ -1,5 +1,6 @@
 """Partitions as GeoParquet files."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,20 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from geo_ray.cells.partition import Partition
+from geo_ray.atlas.geoparquet import geoparquet_metadata, polygons_of
+from geo_ray.cells.partition import CellSizes, Partition
 from geo_ray.errors import InputError
 
-COLUMNS = ("cell_id", "count", "latitude", "longitude", "country", "admin_1", "geometry")
-
-
-def geoparquet_metadata(geometry_types: list[str]) -> bytes:
-    """The ``geo`` entry of a GeoParquet 1.1 file whose WKB column ``geometry`` is in OGC:CRS84, the default."""
-    column = {"encoding": "WKB", "geometry_types": geometry_types, "edges": "planar"}
-    return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}).encode()
+COLUMNS = ("cell_id", "count", "latitude", "longitude", "country", "admin_1", "reason", "geometry")
+SIZES = b"geo_ray.cell_sizes"  # the key of the limits in the file's metadata
 
 
 def write_partition(partition: Partition, path: Path) -> None:
-    """Write one row a cell: id, count, centre, country, admin 1 and polygon."""
+    """Write one row a cell: id, count, centre, country, admin 1, reason of an odd size, and polygon."""
     table = pa.table(
         {
             "cell_id": pa.array(partition.cell_ids, pa.string()),
@@ -30,11 +27,13 @@ def write_partition(partition: Partition, path: Path) -> None:
             "longitude": partition.centers[:, 1],
             "country": pa.array(partition.countries, pa.string()),
             "admin_1": pa.array(partition.admin_1, pa.string()),
+            "reason": pa.array(partition.reasons, pa.string()),
             "geometry": pa.array(shapely.to_wkb(partition.polygons), pa.binary()),
         }
     )
-    metadata = {b"geo": geoparquet_metadata(["Polygon", "MultiPolygon"])}
-    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
+    sizes = json.dumps(dataclasses.asdict(partition.sizes)).encode()
+    metadata = {b"geo": geoparquet_metadata(["Polygon", "MultiPolygon"]), SIZES: sizes}
+    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd", compression_level=19)
 
 
 def read_partition(path: Path) -> Partition:
@@ -44,14 +43,18 @@ def read_partition(path: Path) -> Partition:
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} is not a readable GeoParquet file of cells: {error}") from error
     missing = [name for name in COLUMNS if name not in table.column_names]
+    metadata = table.schema.metadata or {}
+    missing += [SIZES.decode()] if SIZES not in metadata else []
     if missing:
-        raise InputError(f"{path} lacks the columns {missing}; write it with `geo-ray cells build`")
+        raise InputError(f"{path} lacks {missing}; write it with `geo-ray cells build`")
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
     return Partition(
         cell_ids=columns["cell_id"],
-        polygons=shapely.from_wkb(columns["geometry"]),
+        polygons=polygons_of(path, columns["geometry"]),
         centers=np.stack([columns["latitude"], columns["longitude"]], axis=1),
         counts=columns["count"],
         countries=columns["country"],
         admin_1=columns["admin_1"],
+        reasons=columns["reason"],
+        sizes=CellSizes(**json.loads(metadata[SIZES])),
     )

@@ -1,11 +1,6 @@
 """A run as one HTML file that opens offline: map, errors, calibration, the best and the worst images."""
 
-import base64
-import hashlib
 import json
-import os
-import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +8,16 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from geo_ray.atlas.cities import gazetteer
-from geo_ray.errors import OutputError
+from geo_ray.cells.store import read_partition
+from geo_ray.errors import InputError
 from geo_ray.evaluation import figures
 from geo_ray.evaluation.evaluate import Comparison, compare, comparison_metrics
+from geo_ray.evaluation.pages import page, write_page
 from geo_ray.evaluation.tables import Predictions, read_predictions, read_truth
 from geo_ray.evaluation.thumbnails import find_image, thumbnail
 from geo_ray.geo.metrics import none_if_nan
 from geo_ray.geo.sphere import great_circle_km
+from geo_ray.models.bundle import CELLS, MANIFEST, shipped_bundles
 
 NUM_CARDS = 12
 NUM_CANDIDATES = 5
@@ -37,16 +35,37 @@ def write_report(output_dir: str | Path, truth: str | Path | None = None, images
     path, beside = Path(output_dir) / REPORT, Path(output_dir) / TRUTH
     if truth is None and beside.is_file():
         truth = beside
-    page = render(report_content(read_predictions(output_dir), truth, None if images is None else Path(images)))
-    partial = path.with_name(f"{REPORT}.{os.getpid()}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        partial.replace(path)
-    except OSError as error:
-        if partial.is_file():
-            partial.unlink()
-        raise OutputError(f"{path} can't be written ({error}); choose a folder that can") from error
+    predictions = read_predictions(output_dir)
+    content = report_content(predictions, truth, None if images is None else Path(images))
+    write_page(render(content, cells_of_bundle(predictions.manifest.get("bundle"))), path)
     return path
+
+
+def cells_of_bundle(bundle: Any) -> str:
+    """The section on the cells of a run's bundle, by its entry in the manifest; empty where its kind has none.
+
+    A report must not need the bundle: where it is remote, gone or no longer the same, the section says so.
+    """
+    if not isinstance(bundle, dict) or bundle.get("kind") != "cells":
+        return ""
+    from geo_ray.evaluation.cell_map import cells_section, no_cells_section
+
+    ref = str(bundle.get("ref"))
+    folder = shipped_bundles().get(ref, Path(ref))
+    if _fingerprint(folder) != bundle.get("fingerprint"):
+        return no_cells_section(f"Bundle {ref} is not in reach, or not the one of this run: its cells are not shown.")
+    try:
+        return cells_section(read_partition(folder / CELLS), title=f"Geocells of {Path(ref).name}")
+    except InputError as error:
+        return no_cells_section(f"The cells of bundle {ref} can't be shown: {error}.")
+
+
+def _fingerprint(folder: Path) -> Any:
+    """A bundle's fingerprint by its manifest alone: its other files may be many gigabytes."""
+    try:
+        return json.loads((folder / MANIFEST).read_bytes())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def report_content(predictions: Predictions, truth: str | Path | None, images: Path | None) -> dict[str, Any]:
@@ -166,15 +185,9 @@ def _place(
     return {"label": label, "latlon": [round(value, 4) for value in latlon.tolist()], "error_km": error}
 
 
-def render(content: dict[str, Any]) -> str:
-    """The page: template, style, script and content in one, with a policy that lets it load nothing else."""
-    style, script = _template("report.css"), _template("report.js")
-    policy = (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src {_source(style)}; script-src {_source(script)}"
-    )
-    parts = {"POLICY": policy, "STYLE": style, "SCRIPT": script, "CONTENT": json_for_script(content)}
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _template("report.html"))
+def render(content: dict[str, Any], cells: str = "") -> str:
+    """The page of this content, with a section on the cells."""
+    return page("report.html", script="report.js", CONTENT=json_for_script(content), CELLS=cells)
 
 
 def json_for_script(content: Any) -> str:
@@ -183,12 +196,3 @@ def json_for_script(content: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate, of an undecodable name, as \udcxx
-
-
-def _template(name: str) -> str:
-    return (files("geo_ray.evaluation") / name).read_text(encoding="utf-8")
-
-
-def _source(text: str) -> str:
-    """The source expression of a Content-Security-Policy that allows exactly this inline text."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

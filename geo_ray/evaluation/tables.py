@@ -144,6 +144,16 @@ def read_truth(path: str | Path) -> Truth:
     return truth
 
 
+def read_points(path: str | Path) -> Float64[np.ndarray, "n 2"]:
+    """The latitudes and longitudes of a table as ``read_truth`` takes it, which needs no ids; errors are the same."""
+    table, _ = _read(*_locate(str(path)), str(path), {name: TRUTH_COLUMNS[name] for name in ("latitude", "longitude")})
+    latlon = _points(table, "latitude", "longitude")
+    if len(latlon) == 0:
+        raise InputError(f"{path} has no rows; give a table of points")
+    _check_points(latlon, str(path))
+    return latlon
+
+
 def _locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         fs, root = fsspec.core.url_to_fs(str(path))
@@ -215,7 +225,7 @@ def _choose(present: list[str], columns: dict[str, tuple[str, ...]], path: str) 
     by_name = {name.casefold(): name for name in reversed(present)}
     found = {ours: [by_name[name] for name in names if name in by_name] for ours, names in columns.items()}
     for name in REQUIRED:
-        if not found[name]:
+        if name in columns and not found[name]:
             raise InputError(
                 f"{path} has no column for the {name}: it has {', '.join(present)}; "
                 f"call the column {name} (also known: {', '.join(columns[name][1:])})"

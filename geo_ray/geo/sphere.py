@@ -71,6 +71,22 @@ def destination(
     return np.stack([np.degrees(np.arcsin(sin_lat)), wrap_longitude(np.asarray(np.degrees(new_lon)))], axis=-1)
 
 
+def offsets_km(origin: Float64[np.ndarray, "2"], latlon: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
+    """East and north of ``origin`` in km of points (degrees): the azimuthal equidistant projection about it.
+
+    The inverse of ``destination``; distances from ``origin`` are true. Snyder (1987), Map Projections, eqs. 22-4, 22-5
+    and 25-2.
+    """
+    lat, d_lon = np.radians(latlon[:, 0]), np.radians(latlon[:, 1] - origin[1])
+    lat_0 = np.radians(origin[0])
+    east = np.cos(lat) * np.sin(d_lon)
+    north = np.cos(lat_0) * np.sin(lat) - np.sin(lat_0) * np.cos(lat) * np.cos(d_lon)
+    sine = np.hypot(east, north)
+    distance = great_circle_km(np.broadcast_to(origin, latlon.shape), latlon)
+    scale = np.divide(distance, sine, out=np.zeros_like(sine), where=sine > 0)
+    return np.stack([east * scale, north * scale], axis=1)
+
+
 def wrap_longitude(longitude: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """The same meridian in [-180, 180)."""
     # Twice: the first remainder is 360 itself where the sum is just below 0.

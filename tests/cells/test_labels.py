@@ -5,12 +5,13 @@ import pytest
 import shapely
 
 from geo_ray.cells.labels import cells_of
-from geo_ray.cells.partition import from_polygons
+from geo_ray.cells.partition import CellSizes, from_polygons
 
 LAND = from_polygons(
     np.array([shapely.box(0, 0, 10, 10), shapely.box(10, 0, 20, 10), shapely.box(170, -10, 180, 10)], dtype=object),
     np.array([[5.0, 5.0], [5.0, 15.0], [0.0, 175.0]]),
     np.array([0, 1, 2]),
+    CellSizes(),
 )
 
 

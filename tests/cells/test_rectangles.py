@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from geo_ray.cells.labels import cells_of
-from geo_ray.cells.rectangles import CellSizes, build_rectangles
+from geo_ray.cells.partition import CellSizes
+from geo_ray.cells.rectangles import build_rectangles
 
 SMALL = CellSizes(min_size=3, max_size=6)
 GLOBE = shapely.box(-180, -90, 180, 90)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from prediction_rows import SCHEMA, answer, problem, write_run
+from small_partitions import boxes_of
 
+from geo_ray.cells.store import write_partition
 from geo_ray.errors import InputError, OutputError
 from geo_ray.evaluation.report import NUM_CARDS, json_for_script, write_report
 from geo_ray.models.bundle import open_bundle
@@ -186,3 +188,48 @@ def test_what_the_graph_answers_can_be_reported(tmp_path):
     assert content["num_answered"] == 5
     assert len(content["best"][0]["candidates"]) == 5
     assert content["problems"] == [{"code": "undecodable", "count": 1, "examples": ["5.jpg"]}]
+
+
+def cells_of(page):
+    return re.search(r'<section id="cells".*?</section>', page, re.S)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """What a report needs of a bundle with cells, and a manifest of a run with it."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "bundle.json").write_text('{"fingerprint": "f1"}')
+    write_partition(boxes_of([10, 40, 70]), folder / "cells.parquet")
+    return folder, {"bundle": {"ref": str(folder), "kind": "cells", "description": "", "fingerprint": "f1"}}
+
+
+def test_cells_of_the_bundle_are_shown(make_run, rows, bundle):
+    page = write(make_run(rows, manifest=bundle[1]))
+    assert "3 cells with 120 training points" in cells_of(page)[0]
+    assert re.findall(r"\ssrc=\"(.{22})", page) == ["data:image/png;base64,"]
+    assert content_of(page)["num_answered"] == 30
+
+
+@pytest.mark.parametrize("damage", ["gone", "other", "no json", "no manifest", "no cells", "unreadable cells"])
+def test_a_report_does_not_need_the_bundle(make_run, rows, bundle, damage):
+    folder, manifest = bundle
+    if damage == "gone":
+        folder.rename(folder.with_name("elsewhere"))
+    elif damage == "other":
+        manifest["bundle"]["fingerprint"] = "f2"
+    elif damage in ("no json", "no manifest"):
+        (folder / "bundle.json").write_text("[1]" if damage == "no manifest" else "{")
+    elif damage == "no cells":
+        (folder / "cells.parquet").unlink()
+    else:
+        (folder / "cells.parquet").write_bytes(b"PAR1")
+    page = write(make_run(rows, manifest=manifest))
+    assert re.search("not shown|can't be shown|can&#x27;t be shown", cells_of(page)[0])
+    assert "<img" not in page
+    assert content_of(page)["num_answered"] == 30
+
+
+def test_bundles_of_other_kinds_have_no_cells(make_run, rows, bundle):
+    bundle[1]["bundle"]["kind"] = "gallery"
+    assert cells_of(write(make_run(rows, manifest=bundle[1]))) is None

@@ -11,6 +11,7 @@ from geo_ray.geo.sphere import (
     destination,
     from_unit_vectors,
     great_circle_km,
+    offsets_km,
     pairwise_km,
     spherical_mean,
     unit_vectors,
@@ -199,3 +200,21 @@ def test_check_guesses_at_swapped_columns():
     with pytest.raises(ValueError, match="not finite degrees") as caught:
         check_latlon(np.array([[500.0, 35.7]]))
     assert "swapped" not in str(caught.value)
+
+
+@given(
+    origin=st.tuples(st.floats(-90, 90), st.floats(-180, 180)),
+    east=st.floats(-9000, 9000),
+    north=st.floats(-9000, 9000),
+)
+def test_offsets_are_the_inverse_of_destination(origin, east, north):
+    start = np.array(origin)
+    there = destination(start[None], np.array([east]), np.array([north]))
+    again = destination(start[None], *offsets_km(start, there).T)
+    assert great_circle_km(there, again)[0] < 1e-3
+
+
+def test_offsets_by_hand():
+    degree = np.pi / 180 * EARTH_RADIUS_KM
+    offsets = offsets_km(np.array([0.0, 179.0]), np.array([[0.0, -179.0], [1.0, 179.0], [0.0, 179.0]]))
+    np.testing.assert_allclose(offsets, [[2 * degree, 0], [0, degree], [0, 0]], atol=1e-9)
