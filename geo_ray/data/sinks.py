@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import shapely
 from pyarrow.fs import FileSelector, FileSystem
 
-from geo_ray.cells.store import geoparquet_metadata
+from geo_ray.atlas.geoparquet import geoparquet_metadata
 from geo_ray.pipeline.columns import Batch
 
 CANDIDATE = pa.struct(

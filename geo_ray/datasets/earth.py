@@ -74,10 +74,14 @@ def package_file(package: str, relative: str, remedy: str) -> Path:
 
 
 @lru_cache(maxsize=1)
+def locations_file() -> Path:
+    """The table of 100,000 MP-16 photo locations, LAT and LON."""
+    return package_file("geoclip", "model/gps_gallery/coordinates_100K.csv", "pip install --no-deps geoclip==1.3.0")
+
+
 def locations() -> Float64[np.ndarray, "n 2"]:
     """The MP-16 photo locations without exact duplicates, sorted by latitude and longitude: (94123, 2)."""
-    path = package_file("geoclip", "model/gps_gallery/coordinates_100K.csv", "pip install --no-deps geoclip==1.3.0")
-    return np.unique(np.loadtxt(path, delimiter=",", skiprows=1), axis=0)
+    return np.unique(np.loadtxt(locations_file(), delimiter=",", skiprows=1), axis=0)
 
 
 def block_ids(latlon: Float64[np.ndarray, "n 2"]) -> Int[np.ndarray, "n"]:

@@ -1,14 +1,13 @@
 """Building prototypes: clusters of places inside each cell (PIGEON, section 3.4; reference: prototype.py)."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int
 from scipy.spatial import cKDTree
-from sklearn.cluster import OPTICS
 
+from geo_ray.cells.clusters import optics_clusters
 from geo_ray.geo.sphere import spherical_mean, unit_vectors
 from geo_ray.index.store import PrototypeIndex, encode_features
 
@@ -36,16 +35,12 @@ class Clustering:
 def cluster_places(latlon: Float64[np.ndarray, "n 2"], clustering: Clustering) -> Int[np.ndarray, "n"]:
     """The cluster of each point of one cell, from 0, or -1 for noise that is dropped.
 
-    Great-circle order: chords between unit vectors rank as great circles do, and are their length to 1e-4 up to 300 km.
     A cell with fewer than ``min_samples`` points is one cluster.
     """
     if len(latlon) < clustering.min_samples:
         return np.zeros(len(latlon), np.int64)
-    with warnings.catch_warnings():
-        # Equal points give reachability ratios of 0 / 0, which OPTICS handles: scikit-learn/scikit-learn#19658.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        labels = OPTICS(min_samples=clustering.min_samples, xi=clustering.xi).fit(unit_vectors(latlon)).labels_
-    return _place_noise(np.asarray(labels, np.int64), unit_vectors(latlon), clustering)
+    labels = optics_clusters(latlon, clustering.min_samples, clustering.xi)
+    return _place_noise(labels, unit_vectors(latlon), clustering)
 
 
 def _place_noise(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from geo_ray.cells.partition import CellSizes
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -50,7 +52,12 @@ class TrainConfig:
 
     gallery_apart_km: float = 6.0  # one member image a square of this side; a pixel of the imagery has 7.4
     gallery_reach_km: float = 120.0  # members are also made of translated views, up to this far from a photo location
-    gallery_step_km: float = 40.0  # and this far from each other
+    gallery_step_km: float = 41.0  # and this far from each other
+
+    @property
+    def cell_sizes(self) -> CellSizes:
+        """The limits of the cells' sizes."""
+        return CellSizes(min_size=self.min_cell_size, max_size=self.max_cell_size)
 
     def __post_init__(self) -> None:
         for name in (

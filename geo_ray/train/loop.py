@@ -6,12 +6,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray.train
 import ray.train.torch
 import torch
+from jaxtyping import Float64, Int
 from safetensors.torch import save_file
 
 from geo_ray.cells.labels import cells_of
+from geo_ray.cells.partition import Partition
 from geo_ray.cells.store import read_partition
 from geo_ray.models.heads import GeocellModel
 from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
@@ -39,6 +42,13 @@ def optimizer_of(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Opt
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
+def true_cells(latlon: Float64[np.ndarray, "b 2"], partition: Partition, config: TrainConfig) -> Int[np.ndarray, "b"]:
+    """The cells of a batch's places where the targets depend on them, which normalised ones do not; else zeros."""
+    if config.target_reference == "true" and not config.normalize_targets:
+        return cells_of(latlon, partition)
+    return np.zeros(len(latlon), np.int64)
+
+
 def train_worker(settings: dict[str, Any]) -> None:
     """Train on this rank's batches and report; rank 0 saves the weights with the last report.
 
@@ -58,7 +68,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     rank = ray.train.get_context().get_world_rank()
     sums: dict[str, float] = {}
     for step, batch in enumerate(place_batches(config, rank), start=1):
-        cells = torch.from_numpy(cells_of(batch.latlon.numpy(), partition)).to(device)
+        cells = torch.from_numpy(true_cells(batch.latlon.numpy(), partition, config)).to(device)
         on_device = dataclasses.replace(
             batch, first=batch.first.to(device), second=batch.second.to(device), latlon=batch.latlon.to(device)
         )

@@ -11,8 +11,10 @@ import ray
 from ray.train import RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
-from geo_ray.cells.rectangles import CellSizes, build_rectangles
+from geo_ray.atlas.boundaries import boundaries
+from geo_ray.cells.semantic import Semantic
 from geo_ray.cells.store import write_partition
+from geo_ray.remote.cell_tasks import build_cells
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.loop import WEIGHTS, train_worker
 from geo_ray.train.places import train_locations
@@ -71,8 +73,8 @@ def train(config: TrainConfig, output: Path, say: Callable[[str], None] = print)
     output = output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     cells = output / "cells.parquet"
-    sizes = CellSizes(min_size=config.min_cell_size, max_size=config.max_cell_size)
-    write_partition(build_rectangles(train_locations(config, "train"), sizes), cells)
+    semantic = Semantic(sizes=config.cell_sizes, seed=config.seed)
+    write_partition(build_cells(boundaries(), train_locations(config, "train"), semantic), cells)
     scaling = ScalingConfig(
         num_workers=config.num_workers,
         use_gpu="GPU" in ray.cluster_resources(),

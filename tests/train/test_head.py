@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from geo_ray.cells.labels import nearest_centers
-from geo_ray.cells.rectangles import CellSizes, build_rectangles
+from geo_ray.cells.partition import CellSizes
+from geo_ray.cells.rectangles import build_rectangles
 from geo_ray.geo.sphere import unit_vectors
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.head import fit_head

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from geo_ray.cells.labels import cells_of
-from geo_ray.cells.rectangles import CellSizes, build_rectangles
+from geo_ray.cells.partition import CellSizes
+from geo_ray.cells.rectangles import build_rectangles
 from geo_ray.models.heads import GeocellModel
 from geo_ray.models.losses import haversine_targets, soft_cross_entropy
 from geo_ray.models.towers import ResidualTower
