@@ -158,7 +158,8 @@ def test_our_own_columns_and_our_own_file(tmp_path):
     assert names(made) == [("FR", "", "a"), ("FR", "", "b")]
     write_boundaries(made, tmp_path / "a.parquet")
     read = load_boundaries(tmp_path / "a.parquet")
-    assert (names(read), read.fingerprint, read.source) == (names(made), made.fingerprint, "a.geojson")
+    assert (names(read), read.source) == (names(made), "a.geojson")
+    assert read.polygons.tolist() == made.polygons.tolist()
     with pytest.raises(ValueError, match="layer, admin_1_path and columns are for other formats"):
         load_boundaries(tmp_path / "a.parquet", columns=ALL)
 
