@@ -8,12 +8,13 @@ from geo_ray.cells.partition import Partition
 
 
 def size_histogram(partition: Partition) -> dict[str, int]:
-    """How many cells hold how many points, from none to more than twice the upper limit."""
+    """How many cells hold how many points, in five classes from none to more than twice the upper limit."""
     counts = partition.counts
     low, high = partition.sizes.min_size, partition.sizes.max_size
-    ranges = {"0": (0, 0), f"1-{low - 1}": (1, low - 1), f"{low}-{high}": (low, high)}
+    too_few = f"1-{low - 1}" if low > 1 else "below 1"  # which none is
+    ranges = {"0": (0, 0), too_few: (1, low - 1), f"{low}-{high}": (low, high)}
     ranges |= {f"{high + 1}-{2 * high}": (high + 1, 2 * high), f"above {2 * high}": (2 * high + 1, sys.maxsize)}
-    return {name: int(((counts >= a) & (counts <= b)).sum()) for name, (a, b) in ranges.items() if a <= b}
+    return {name: int(((counts >= a) & (counts <= b)).sum()) for name, (a, b) in ranges.items()}
 
 
 def describe(partition: Partition) -> str:
