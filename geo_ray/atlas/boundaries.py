@@ -12,7 +12,7 @@ import shapely
 from jaxtyping import Float64, Shaped
 
 from geo_ray.atlas.areas import Areas
-from geo_ray.atlas.geoparquet import geoparquet_metadata, polygons_of
+from geo_ray.atlas.geoparquet import geoparquet_metadata, polygons_of, read_columns
 from geo_ray.errors import InputError
 
 COLUMNS = ("country", "admin_1", "admin_2", "geometry")
@@ -98,15 +98,7 @@ def write_boundaries(areas: Boundaries, path: Path) -> None:
 
 def read_boundaries(path: Path) -> Boundaries:
     """Read what ``write_boundaries`` wrote; ``InputError`` names what is wrong with the file."""
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} is not a readable GeoParquet file of boundaries: {error}") from error
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise InputError(f"{path} lacks the columns {missing}; write it with jobs/build_boundaries.py")
-    names = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
-    metadata = table.schema.metadata or {}
+    names, metadata = read_columns(path, "boundaries", COLUMNS, "write it with jobs/build_boundaries.py")
     return Boundaries(
         polygons=polygons_of(path, names["geometry"]),
         countries=names["country"],

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from geo_ray.atlas.geoparquet import geoparquet_metadata, polygons_of
+from geo_ray.atlas.geoparquet import geoparquet_metadata, polygons_of, read_columns
 from geo_ray.cells.partition import CellSizes, Partition
 from geo_ray.errors import InputError
 
@@ -38,16 +38,10 @@ def write_partition(partition: Partition, path: Path) -> None:
 
 def read_partition(path: Path) -> Partition:
     """Read what ``write_partition`` wrote; ``InputError`` names a column that is missing."""
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} is not a readable GeoParquet file of cells: {error}") from error
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    metadata = table.schema.metadata or {}
-    missing += [SIZES.decode()] if SIZES not in metadata else []
-    if missing:
-        raise InputError(f"{path} lacks {missing}; write it with `geo-ray cells build`")
-    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
+    remedy = "write it with `geo-ray cells build`"
+    columns, metadata = read_columns(path, "cells", COLUMNS, remedy)
+    if SIZES not in metadata:
+        raise InputError(f"{path} lacks the metadata {SIZES.decode()}; {remedy}")
     return Partition(
         cell_ids=columns["cell_id"],
         polygons=polygons_of(path, columns["geometry"]),

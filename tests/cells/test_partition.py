@@ -60,5 +60,5 @@ def test_unreadable_files_are_named(tmp_path):
         read_partition(path)
     path.write_bytes(content)
     pq.write_table(pq.read_table(path).drop_columns(["latitude", "count"]), path)
-    with pytest.raises(InputError, match=r"lacks \['count', 'latitude'\]"):
+    with pytest.raises(InputError, match=r"lacks the columns \['count', 'latitude'\]"):
         read_partition(path)
