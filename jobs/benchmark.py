@@ -64,7 +64,7 @@ def write_vit_bundle(folder: Path) -> str:
     write_index(_random_features(read_index(tiny.path("index")), encoder.num_features), folder / "index")
     write_manifest(
         folder, kind="cells", description="random weights, for timing", licence="", attribution="", encoder=encoder,
-        refinement=tiny.refinement, provenance={},
+        parameters=tiny.refinement, provenance={},
     )  # fmt: skip
     return str(folder)
 

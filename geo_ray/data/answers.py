@@ -3,28 +3,29 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from geo_ray.atlas.cities import country_names
-from geo_ray.data.sources import Input, read_bytes
+from geo_ray.data.sources import Input, fetch, input_batches, num_views
 from geo_ray.models.bundle import Bundle
-from geo_ray.pipeline.columns import CODES, Batch, source_batch
+from geo_ray.pipeline.columns import CODES
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local
 
+FREE = ("Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0")  # licences of weights that ask for no attention at each answer
 
-def answer_texts(inputs: list[Input], bundle: Bundle, top_k: int | None = None) -> Iterator[str]:
+
+def answer_texts(inputs: list[Input], bundle: Bundle, top_k: int | None = None, dtype: str = "auto") -> Iterator[str]:
     """A few lines for each image: place, coordinates, radius and alternatives, or why there is no answer."""
-    for answer in run_local(graph_of(bundle, top_k), map(_source, inputs)):
+    graph = graph_of(bundle, top_k, num_views(inputs), dtype)
+    for answer in run_local(graph, map(fetch, input_batches(inputs, 1))):
         yield _text({name: column[0] for name, column in answer.items()})
 
 
 def bundle_text(bundle: Bundle) -> str:
     """Which bundle answers and what it is for."""
-    return f"bundle {bundle.ref} ({bundle.fingerprint}): {bundle.description}"
-
-
-def _source(item: Input) -> Batch:
-    content, problem = read_bytes(item.uri)
-    return source_batch([item.image_id], [item.uri], [content], [problem])
+    text = f"bundle {bundle.ref} ({bundle.fingerprint}): {bundle.description}"
+    return text if bundle.licence in FREE else f"{text}\nlicence of its weights: {bundle.licence}"
 
 
 def _text(row: dict[str, Any]) -> str:
@@ -40,14 +41,20 @@ def _text(row: dict[str, Any]) -> str:
         f"  {_place(row)}\n"
         f"  {_coordinates(row['latitude'], row['longitude'])}   "
         f"(cell {row['cell_id']}, probability {row['probability']:.1%})\n"
-        f"  within {_km(row['radius_km_50'])} with probability 50 %, within {_km(row['radius_km_90'])} with 90 %"
-        + (f"\n  alternatives\n{others}" if others else "")
+        f"  {_radii(row)}" + (f"\n  alternatives\n{others}" if others else "")
     )
+
+
+def _radii(row: dict[str, Any]) -> str:
+    if np.isnan(row["radius_km_50"]):
+        return "how far off it may be is not known: the bundle is not calibrated (geo-ray bundle calibrate)"
+    return f"within {_km(row['radius_km_50'])} with probability 50 %, within {_km(row['radius_km_90'])} with 90 %"
 
 
 def _place(row: dict[str, Any]) -> str:
     names = (row["place"], row["region"], country_names().get(str(row["country"]), row["country"]))
-    return "near " + ", ".join(str(name) for name in names if name)
+    near = "near " if row["place"] else ""
+    return near + ", ".join(str(name) for name in names if name)
 
 
 def _coordinates(latitude: float, longitude: float) -> str:

@@ -12,7 +12,7 @@ from geo_ray.data.answers import bundle_text
 from geo_ray.data.apply import apply_graph, fetch_inputs
 from geo_ray.data.ledger import Ledger, RunKey
 from geo_ray.data.sinks import count_problems, prediction_table, written_rows
-from geo_ray.data.sources import Input, input_blocks, list_inputs
+from geo_ray.data.sources import Input, input_blocks, list_inputs, num_views
 from geo_ray.errors import ErrorBudgetError, InputError
 from geo_ray.models.bundle import Bundle, open_bundle
 from geo_ray.pipeline.graph import Graph, graph_of
@@ -30,6 +30,8 @@ class GeotagOptions:
     output: str
     bundle: str = "earth-tiny"
     top_k: int | None = None
+    views_by: str | None = None  # the column of a manifest whose equal values make rows views of one item
+    dtype: str = "auto"  # what the tower computes in: float32, bfloat16, float16, or what the device is fast in
     resume: bool = False
     max_problem_share: float = 0.1  # above it the job fails, after all answers are written
 
@@ -61,13 +63,15 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     Raises ``InputError``, ``BundleError`` or ``OutputError``.
     """
     bundle = open_bundle(options.bundle)
-    graph = graph_of(bundle, options.top_k)
-    inputs = list_inputs(options.inputs)
+    inputs = list_inputs(options.inputs, options.views_by)
+    graph = graph_of(bundle, options.top_k, num_views(inputs), options.dtype)
     ledger = None if dry_run else Ledger(options.output)
     key = RunKey(
         bundle_fingerprint=bundle.fingerprint,
         top_k=options.top_k,
         inputs=options.inputs,
+        views_by=options.views_by,
+        dtype=options.dtype,
     )
     done = ledger.begin(key, options.resume) if ledger else {}
     return GeotagJob(options=options, bundle=bundle, graph=graph, inputs=inputs, ledger=ledger, done=done)
@@ -84,8 +88,12 @@ def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
     job.ledger.event("started", num_images=len(job.inputs), num_done=len(job.done))
     start = time.perf_counter()
     if todo:
-        blocks = input_blocks(todo, _rows_per_block(len(todo), place))
-        narrow = dataclasses.replace(place, num_workers=min(place.num_workers, len(blocks)))
+        blocks = input_blocks(todo, rows_per_block(len(todo), place))
+        narrow = dataclasses.replace(
+            place,
+            num_workers=min(place.num_workers, len(blocks)),
+            batch_size=max(1, place.batch_size // num_views(todo)),
+        )
         answers = apply_graph(fetch_inputs(blocks), job.graph, narrow, output=prediction_table)
         per_file = min(ROWS_PER_FILE, len(todo))
         answers.write_parquet(job.ledger.predictions, filesystem=job.ledger.fs, min_rows_per_file=per_file)
@@ -99,7 +107,7 @@ def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
     return manifest
 
 
-def _rows_per_block(num_rows: int, place: Place) -> int:
+def rows_per_block(num_rows: int, place: Place) -> int:
     """Small enough that every worker gets several blocks, large enough that a block's overhead is small."""
     return max(16, min(ROWS_PER_BLOCK, -(-num_rows // (4 * place.num_workers))))
 
@@ -143,7 +151,7 @@ def plan_text(job: GeotagJob, place: Place) -> str:
     done = f" ({len(job.done):,} are done)" if job.done else ""
     gpus = f" and {place.gpus_per_worker:g} GPU" if place.gpus_per_worker else ""
     return (
-        f"{bundle_text(job.bundle)}\n{num_todo:,} images{done} in blocks of {_rows_per_block(num_todo, place)}; "
+        f"{bundle_text(job.bundle)}\n{num_todo:,} images{done} in blocks of {rows_per_block(num_todo, place)}; "
         f"{place.num_workers} workers of {place.cpus_per_worker} CPU{gpus}, batches of {place.batch_size}"
     )
 

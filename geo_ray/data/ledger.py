@@ -22,6 +22,8 @@ class RunKey:
     bundle_fingerprint: str
     top_k: int | None
     inputs: tuple[str, ...]
+    views_by: str | None = None
+    dtype: str = "auto"
 
     @property
     def fingerprint(self) -> str:

@@ -52,7 +52,7 @@ def prediction_table(batch: Batch) -> pa.Table:
             points = shapely.to_wkb(shapely.points(batch["longitude"], batch["latitude"]))
             columns[field.name] = pa.array(np.where(answered, points, None), field.type)
         elif field.type == pa.float64():
-            columns[field.name] = pa.array(batch[field.name], field.type, mask=~answered)
+            columns[field.name] = pa.array(batch[field.name], field.type, mask=~answered | np.isnan(batch[field.name]))
         else:
             columns[field.name] = pa.array(batch[field.name].tolist(), field.type)
     return pa.table(columns, schema=SCHEMA)

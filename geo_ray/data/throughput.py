@@ -20,7 +20,7 @@ import torch
 
 from geo_ray.data.apply import apply_graph, fetch_inputs
 from geo_ray.data.sinks import prediction_table
-from geo_ray.data.sources import Input, fetch, input_blocks
+from geo_ray.data.sources import Input, fetch, input_batches, input_blocks
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.columns import Batch
 from geo_ray.pipeline.graph import BuiltGraph, Graph, graph_of
@@ -106,17 +106,11 @@ def _bare_worker(
     barrier.wait()
     done, tables = [], []
     for start in range(0, len(inputs), place.batch_size):
-        tables.append(prediction_table(built(fetch(_names(inputs[start : start + place.batch_size])))))
+        (batch,) = input_batches(inputs[start : start + place.batch_size], place.batch_size)
+        tables.append(prediction_table(built(fetch(batch))))
         done.append((worker, len(tables[-1]), time.time()))
     pq.write_table(pa.concat_tables(tables), f"{folder}/{worker}.parquet")
     queue.put(done)
-
-
-def _names(inputs: Sequence[Input]) -> Batch:
-    return {
-        "image_id": np.array([item.image_id for item in inputs], dtype=object),
-        "uri": np.array([item.uri for item in inputs], dtype=object),
-    }
 
 
 class _Files(torch.utils.data.Dataset[Batch]):
@@ -131,7 +125,8 @@ class _Files(torch.utils.data.Dataset[Batch]):
 
     def __getitem__(self, row: int) -> Batch:
         self._built = self._built or self._decode.build(Runtime())
-        return self._built(fetch(_names([self._inputs[row]])))
+        (batch,) = input_batches([self._inputs[row]], 1)
+        return self._built(fetch(batch))
 
 
 def _collate(rows: list[Batch]) -> Batch:

@@ -154,6 +154,15 @@ def read_points(path: str | Path) -> Float64[np.ndarray, "n 2"]:
     return latlon
 
 
+def read_texts(path: str | Path, columns: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    """Columns of texts of a table, by our names; ``columns`` lists the usual names of each, best first.
+
+    A column that the file has not is left out. Raises ``InputError`` where the file can't be read.
+    """
+    table, _ = _read(*_locate(str(path)), str(path), columns)
+    return {name: _texts(table, name).tolist() for name in table.column_names}
+
+
 def _locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         fs, root = fsspec.core.url_to_fs(str(path))

@@ -30,3 +30,6 @@ class RadiusCalibration:
         """The radii that hold the truth with probability 0.5 and 0.9."""
         bins = np.searchsorted(self.edges, spread_km, side="right")
         return np.asarray(self.radius_km_50)[bins], np.asarray(self.radius_km_90)[bins]
+
+
+UNKNOWN_RADIUS = RadiusCalibration(edges=(), radius_km_50=(float("nan"),), radius_km_90=(float("nan"),))

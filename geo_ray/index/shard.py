@@ -1,16 +1,29 @@
-"""Search of one shard in memory: prototypes and members, gated by candidate cells.
+"""Search of one shard: prototypes and members, gated by candidate cells.
 
 Shapes: N images, K candidate cells, M members a cell, D features.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Float64, Int, Int64
 
+from geo_ray.errors import BundleError
+from geo_ray.index.nearest import BlockSearch, Measure
 from geo_ray.index.refine import Matches
 from geo_ray.index.store import PrototypeIndex, read_index
+from geo_ray.index.threads import Workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """Members nearest to each image, nearest first: their ids, places in degrees and distances; -1 and inf for none."""
+
+    ids: Int64[np.ndarray, "N M"]
+    distance: Float64[np.ndarray, "N M"]
+    latlon: Float64[np.ndarray, "N M 2"]
 
 
 @runtime_checkable
@@ -24,18 +37,34 @@ class Searcher(Protocol):
         num_members: int,
         members: Literal["prototype", "cell"],
     ) -> Matches:
-        """The nearest prototype and the nearest members of each candidate cell, nearest first."""
+        """The nearest prototype and the nearest members of each candidate cell, nearest first.
+
+        A cell of -1 is none, and holds nothing.
+        """
+        ...
+
+    def neighbours(
+        self,
+        cells: Int[np.ndarray, "N K"],
+        features: Float32[np.ndarray, "N D"],
+        num_members: int,
+        measure: Measure | None = None,
+    ) -> Neighbours:
+        """The nearest members of all candidate cells together; by the index's own metric, or another measure."""
         ...
 
 
 class Shard:
-    """Exact cell-gated search: one block of matrix products for each cell that any image of the batch asks for."""
+    """Exact cell-gated search: one block of matrix products for each cell that any image of the batch asks for.
 
-    def __init__(self, index: PrototypeIndex) -> None:
-        self._index = index
-        self._prototypes = index.prototype_features.decode()
-        self._members = index.member_features.decode()
-        self._latlon = index.member_latlon.astype(np.float64)
+    The index stays where it is: on disk where it is memory-mapped. Searches may overlap.
+    """
+
+    def __init__(self, index: PrototypeIndex, num_threads: int = 1) -> None:
+        self.index = index
+        self._workers = Workers(num_threads)
+        self._prototypes = BlockSearch(index.prototype_features, index.metric)
+        self._members = BlockSearch(index.member_features, index.metric, index.member_ids)
 
     def search(
         self,
@@ -46,56 +75,69 @@ class Shard:
     ) -> Matches:
         """See ``Searcher.search``."""
         n, k = cells.shape
-        prototype_distance = np.full((n, k), np.inf, np.float32)
-        member_distance = np.full((n, k, num_members), np.inf, np.float32)
-        member_latlon = np.zeros((n, k, num_members, 2))
-        for cell, images, ranks in _groups(cells):
-            first, last = self._index.cell_offsets[cell : cell + 2]
-            if first == last:
-                continue
-            to_prototypes = _distances(features[images], self._prototypes[first:last])
-            best = to_prototypes.argmin(axis=1)
-            prototype_distance[images, ranks] = to_prototypes[np.arange(len(images)), best]
-            start = self._index.member_offsets[first]
-            rows = slice(start, self._index.member_offsets[last])
-            to_members = _distances(features[images], self._members[rows])
-            if members == "prototype":
-                owner = self._index.member_prototypes[rows] - first
-                to_members[owner[None, :] != best[:, None]] = np.inf
-            nearest = np.argsort(to_members, axis=1, kind="stable")[:, :num_members]
-            found = nearest.shape[1]
-            member_distance[images, ranks, :found] = np.take_along_axis(to_members, nearest, axis=1)
-            member_latlon[images, ranks, :found] = self._latlon[nearest + start]
+        images = np.repeat(np.arange(n), k)
+        prototypes = self._blocks(cells)
+        best, prototype_distance = self._prototypes.nearest(features, images, prototypes, 1, self._workers)
+        blocks = self.index.member_offsets[prototypes]
+        within = self.index.member_offsets[best + np.arange(2)] if members == "prototype" else None
+        rows, distance = self._members.nearest(features, images, blocks, num_members, self._workers, within)
         return Matches(
-            prototype_distance=prototype_distance, member_distance=member_distance, member_latlon=member_latlon
+            prototype_distance=prototype_distance.reshape(n, k).astype(np.float32),
+            member_distance=distance.reshape(n, k, num_members).astype(np.float32),
+            member_latlon=self._places(rows).reshape(n, k, num_members, 2),
         )
 
+    def neighbours(
+        self,
+        cells: Int[np.ndarray, "N K"],
+        features: Float32[np.ndarray, "N D"],
+        num_members: int,
+        measure: Measure | None = None,
+    ) -> Neighbours:
+        """See ``Searcher.neighbours``."""
+        n, k = cells.shape
+        index, images = self.index, np.repeat(np.arange(n), k)
+        search = BlockSearch(
+            index.member_features, measure or index.metric, index.member_ids, hubness=index.member_hubness
+        )
+        blocks = index.member_offsets[self._blocks(cells)]
+        rows, distance = search.nearest(features, images, blocks, num_members, self._workers)
+        ids = np.where(rows < 0, -1, rows if index.member_ids is None else index.member_ids[rows])
+        found = Neighbours(ids=ids, distance=distance, latlon=self._places(rows))
+        return nearest_of(found, n, num_members)
 
-def open_shard(folder: Path) -> Shard:
-    """The searcher over an index folder."""
-    return Shard(read_index(folder))
+    def _blocks(self, cells: Int[np.ndarray, "N K"]) -> Int64[np.ndarray, "P 2"]:
+        """The prototypes of each image's cells."""
+        flat = cells.ravel()
+        if len(flat) and not -1 <= flat.min() <= flat.max() < self.index.num_cells:
+            raise ValueError(f"cells from {flat.min()} to {flat.max()}; the index has {self.index.num_cells}")
+        return np.where(flat[:, None] < 0, 0, self.index.cell_offsets[flat[:, None] + np.arange(2)])
+
+    def _places(self, rows: Int64[np.ndarray, "P M"]) -> Float64[np.ndarray, "P M 2"]:
+        places = np.zeros((*rows.shape, 2))
+        places[rows >= 0] = self.index.member_latlon[rows[rows >= 0]]
+        return places
 
 
-def _groups(cells: Int[np.ndarray, "N K"]) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """For each distinct cell: its number, the images that ask for it, and at which rank."""
-    flat = cells.ravel()
-    if len(flat) == 0:
-        return []
-    order = np.argsort(flat, kind="stable")
-    unique, starts = np.unique(flat[order], return_index=True)
-    images, ranks = np.divmod(order, cells.shape[1])
-    return [
-        (int(cell), i, r)
-        for cell, i, r in zip(unique, np.split(images, starts[1:]), np.split(ranks, starts[1:]), strict=True)
-    ]
+def nearest_of(found: Neighbours, num_images: int, num_members: int) -> Neighbours:
+    """Of each image's rows of neighbours, which lie together, the nearest; of equal distances the smaller id."""
+    width = found.ids.size // max(1, num_images)
+    ids, distance = found.ids.reshape(num_images, width), found.distance.reshape(num_images, width)
+    latlon = found.latlon.reshape(num_images, width, 2)
+    order = np.lexsort((ids, distance))[:, :num_members]
+    return Neighbours(
+        ids=np.take_along_axis(ids, order, axis=1),
+        distance=np.take_along_axis(distance, order, axis=1),
+        latlon=np.take_along_axis(latlon, order[..., None], axis=1),
+    )
 
 
-def _distances(a: Float32[np.ndarray, "n D"], b: Float32[np.ndarray, "m D"]) -> Float32[np.ndarray, "n m"]:
-    """Euclidean distances by one matrix product.
+def open_shard(folder: Path, num_threads: int = 1, generation: str = "") -> Shard:
+    """The searcher over an index folder, ready when its files are found whole: no feature is read.
 
-    In float64: in float32, BLAS rounds differently for other numbers of rows, and an image's answer would depend on the
-    batch it came in.
+    ``BundleError`` where the index is damaged, or a shard of another generation than the one given.
     """
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    squared = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)[None, :] - 2 * (x @ y.T)
-    return np.asarray(np.sqrt(np.maximum(squared, 0.0)), np.float32)
+    index = read_index(folder)
+    if generation and index.generation != generation:
+        raise BundleError(f"{folder} is of generation {index.generation or 'none'}, not {generation}; copy it again")
+    return Shard(index, num_threads)

@@ -1,45 +1,44 @@
 """The files of a prototype index: plain .npy arrays, memory-mapped when read.
 
 ``cell_offsets`` (C + 1) point into the prototypes, which are ordered by cell; ``member_offsets`` (P + 1) point into the
-members, which are ordered by prototype. Features are stored as int8 with one scale a vector.
+members, which are ordered by prototype. ``index.json`` names the sizes, how features are stored, the metric and the
+encoder. Format 2 stores those and the features' squared lengths; format 1 (int8, l2) has neither, and is read too.
 """
 
+import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int, Int8, Int64
+from jaxtyping import Float32, Int, Int64
 
 from geo_ray.errors import BundleError
+from geo_ray.index.appender import ArrayFile
+from geo_ray.index.features import DTYPES, Dtype, StoredFeatures, encode_features
 
-FORMAT = 1
-ARRAYS = ("cell_offsets", "prototype_latlon", "member_offsets", "member_latlon")
+__all__ = ["PrototypeIndex", "StoredFeatures", "encode_features", "read_index", "write_index"]
 
+Metric = Literal["l2", "ip"]
 
-@dataclass(frozen=True, kw_only=True)
-class StoredFeatures:
-    """Vectors as int8 codes times a scale each; the error of a component is at most half the scale."""
-
-    codes: Int8[np.ndarray, "n D"]
-    scales: Float32[np.ndarray, "n"]
-
-    def decode(self) -> Float32[np.ndarray, "n D"]:
-        """The vectors."""
-        return np.asarray(self.codes.astype(np.float32) * self.scales[:, None])
-
-
-def encode_features(features: Float32[np.ndarray, "n D"]) -> StoredFeatures:
-    """Vectors stored as int8; NaN and infinite values are refused."""
-    if num_bad := int((~np.isfinite(features).all(axis=1)).sum()):
-        raise ValueError(f"{num_bad} of {len(features)} feature vectors are not finite")
-    scales = (np.abs(features).max(axis=1, initial=1e-12) / 127).astype(np.float32)
-    return StoredFeatures(codes=np.rint(features / scales[:, None]).astype(np.int8), scales=scales)
+FORMAT = 2
+FORMATS = (1, 2)
+METRICS = ("l2", "ip")
+DESCRIPTION = "index.json"
+OPTIONAL = ("member_ids", "member_hubness")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypeIndex:
-    """Prototypes by cell and members by prototype. Shapes: C1 cells and one, P prototypes, M members, D features."""
+    """Prototypes by cell and members by prototype. Shapes: C1 cells and one, P prototypes, M members, D features.
+
+    ``metric``: ``l2``, Euclidean distance, or ``ip``, one minus the inner product, which is the cosine distance of
+    features of length one. ``member_ids`` say which image a member was, and decide between equal distances; without
+    them its row does. ``member_hubness`` is the mean cosine similarity of a member to its nearest others (``hubness``).
+    A ``generation`` names the split that a shard belongs to.
+    """
 
     cell_offsets: Int64[np.ndarray, "C1"]
     prototype_features: StoredFeatures
@@ -47,6 +46,11 @@ class PrototypeIndex:
     member_offsets: Int64[np.ndarray, "P+1"]
     member_features: StoredFeatures
     member_latlon: Float32[np.ndarray, "M 2"]
+    member_ids: Int64[np.ndarray, "M"] | None = None
+    member_hubness: Float32[np.ndarray, "M"] | None = None
+    metric: Metric = "l2"
+    encoder_fingerprint: str = ""
+    generation: str = ""
 
     @property
     def member_prototypes(self) -> Int[np.ndarray, "M"]:
@@ -58,70 +62,246 @@ class PrototypeIndex:
         """How many members each prototype has."""
         return np.diff(self.member_offsets)
 
+    @property
+    def cell_members(self) -> Int[np.ndarray, "C1"]:
+        """Where each cell's members start, and the last one's end."""
+        return np.asarray(self.member_offsets[self.cell_offsets])
 
-def write_index(index: PrototypeIndex, folder: Path) -> None:
-    """Write the arrays and ``index.json``, which names the sizes."""
+    @property
+    def num_cells(self) -> int:
+        """How many cells there are, the empty ones included."""
+        return len(self.cell_offsets) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexInfo:
+    """What ``index.json`` says."""
+
+    num_cells: int
+    num_prototypes: int
+    num_members: int
+    num_features: int
+    dtype: Dtype = "int8"
+    metric: Metric = "l2"
+    encoder_fingerprint: str = ""
+    generation: str = ""
+    optional: tuple[str, ...] = ()
+    format: int = FORMAT
+
+
+def write_index(index: PrototypeIndex, folder: Path) -> IndexInfo:
+    """Write the arrays and ``index.json``."""
+    return write_parts([index], folder)
+
+
+def write_parts(parts: Iterable[PrototypeIndex], folder: Path) -> IndexInfo:
+    """Write one index of the parts' cells, in their order; a part is forgotten when it is written.
+
+    All must agree in how features are stored, metric, encoder and optional arrays, as ``ValueError`` says otherwise.
+    ``index.json`` is written last: a folder that was left half-written doesn't open.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(index, name))
-    for name in ("prototype", "member"):
-        stored: StoredFeatures = getattr(index, f"{name}_features")
-        np.save(folder / f"{name}_codes.npy", stored.codes)
-        np.save(folder / f"{name}_scales.npy", stored.scales)
-    sizes = {
-        "format": FORMAT,
-        "num_cells": len(index.cell_offsets) - 1,
-        "num_prototypes": len(index.prototype_latlon),
-        "num_members": len(index.member_latlon),
-        "num_features": int(index.member_features.codes.shape[1]),
-    }
-    (folder / "index.json").write_text(json.dumps(sizes, indent=1))
+    (folder / DESCRIPTION).unlink(missing_ok=True)
+    files: dict[str, ArrayFile] = {}
+    first: IndexInfo | None = None
+    prototypes, members = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]  # offsets, part by part
+    num_prototypes, num_members = 0, 0
+    try:
+        for part in parts:
+            first = first or describe(part)
+            _check_alike(describe(part), first)
+            for name, array in _arrays(part).items():
+                if name not in files:
+                    files[name] = ArrayFile(folder / f"{name}.npy", array)
+                files[name].append(array)
+            prototypes.append(num_prototypes + part.cell_offsets[1:])
+            members.append(num_members + part.member_offsets[1:])
+            num_prototypes += len(part.prototype_latlon)
+            num_members += len(part.member_latlon)
+    finally:
+        for file in files.values():
+            file.close()
+    if first is None:
+        raise ValueError("an index needs at least one part, if only one of cells without members")
+    cell_offsets, member_offsets = np.concatenate(prototypes), np.concatenate(members)
+    np.save(folder / "cell_offsets.npy", cell_offsets)
+    np.save(folder / "member_offsets.npy", member_offsets)
+    whole = dataclasses.replace(
+        first, num_cells=len(cell_offsets) - 1, num_prototypes=num_prototypes, num_members=num_members
+    )
+    (folder / DESCRIPTION).write_text(json.dumps(dataclasses.asdict(whole), indent=1) + "\n")
+    return whole
 
 
-def read_index(folder: Path) -> PrototypeIndex:
-    """Open an index; ``BundleError`` names the file that is missing, truncated or of the wrong size."""
-    sizes = _read_sizes(folder)
-    lengths = {
-        "cell_offsets": sizes["num_cells"] + 1,
-        "prototype_latlon": sizes["num_prototypes"],
-        "prototype_codes": sizes["num_prototypes"],
-        "prototype_scales": sizes["num_prototypes"],
-        "member_offsets": sizes["num_prototypes"] + 1,
-        "member_latlon": sizes["num_members"],
-        "member_codes": sizes["num_members"],
-        "member_scales": sizes["num_members"],
-    }
-    arrays = {name: _open(folder / f"{name}.npy", length) for name, length in lengths.items()}
-    return PrototypeIndex(
-        cell_offsets=arrays["cell_offsets"],
-        prototype_features=StoredFeatures(codes=arrays["prototype_codes"], scales=arrays["prototype_scales"]),
-        prototype_latlon=arrays["prototype_latlon"],
-        member_offsets=arrays["member_offsets"],
-        member_features=StoredFeatures(codes=arrays["member_codes"], scales=arrays["member_scales"]),
-        member_latlon=arrays["member_latlon"],
+def describe(index: PrototypeIndex) -> IndexInfo:
+    """What ``index.json`` would say of an index."""
+    return IndexInfo(
+        num_cells=index.num_cells,
+        num_prototypes=len(index.prototype_latlon),
+        num_members=len(index.member_latlon),
+        num_features=index.member_features.codes.shape[1],
+        dtype=index.member_features.dtype,
+        metric=index.metric,
+        encoder_fingerprint=index.encoder_fingerprint,
+        generation=index.generation,
+        optional=tuple(name for name in OPTIONAL if getattr(index, name) is not None),
     )
 
 
-def _read_sizes(folder: Path) -> dict[str, int]:
+def concat(parts: Iterable[PrototypeIndex]) -> PrototypeIndex:
+    """The index of the parts' cells, in their order, in memory."""
+    parts = list(parts)
+    first = describe(parts[0])
+    for part in parts:
+        _check_alike(describe(part), first)
+    arrays = [_arrays(part) for part in parts]
+    joined = {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
+    for name in ("cell_offsets", "member_offsets"):
+        counts = [np.diff(getattr(part, name)) for part in parts]
+        joined[name] = np.concatenate([[0], np.cumsum(np.concatenate(counts), dtype=np.int64)])
+    return _assemble(first, joined)
+
+
+def take_cells(index: PrototypeIndex, first: int, last: int) -> PrototypeIndex:
+    """The cells from ``first`` to before ``last`` as an index of their own; its arrays are views."""
+    p, q = index.cell_offsets[first], index.cell_offsets[last]
+    m, n = index.member_offsets[p], index.member_offsets[q]
+    rows = {"prototype": slice(p, q), "member": slice(m, n)}
+    arrays = {name: array[rows[name.split("_")[0]]] for name, array in _arrays(index).items()}
+    arrays["cell_offsets"] = index.cell_offsets[first : last + 1] - p
+    arrays["member_offsets"] = index.member_offsets[p : q + 1] - m
+    return _assemble(describe(index), arrays)
+
+
+def empty_cells(index: PrototypeIndex, num_cells: int) -> PrototypeIndex:
+    """So many cells without members, stored as ``index`` is."""
+    return dataclasses.replace(take_cells(index, 0, 0), cell_offsets=np.zeros(num_cells + 1, np.int64))
+
+
+def read_index(folder: Path) -> PrototypeIndex:
+    """Open an index without reading its features.
+
+    ``BundleError`` names the file that is missing, truncated, of the wrong size, or that can't be right.
+    """
+    info = read_info(folder)
+    prototypes, members, features = info.num_prototypes, info.num_members, info.num_features
+    expected: dict[str, tuple[tuple[int, ...], Any]] = {
+        "cell_offsets": ((info.num_cells + 1,), np.int64),
+        "member_offsets": ((prototypes + 1,), np.int64),
+        "member_ids": ((members,), np.int64),
+        "member_hubness": ((members,), np.float32),
+    }
+    for name, rows in (("prototype", prototypes), ("member", members)):
+        expected |= {
+            f"{name}_latlon": ((rows, 2), np.float32),
+            f"{name}_codes": ((rows, features), DTYPES[info.dtype]),
+            f"{name}_scales": ((rows,), np.float32),
+            f"{name}_squared": ((rows,), np.float32),
+        }
+    unused = {name for name in OPTIONAL if name not in info.optional}
+    unused |= {"prototype_scales", "member_scales"} if info.dtype != "int8" else set()
+    unused |= {"prototype_squared", "member_squared"} if info.format == 1 else set()
+    wanted = {name: what for name, what in expected.items() if name not in unused}
+    arrays = {name: _open(folder / f"{name}.npy", *what) for name, what in wanted.items()}
+    _check_offsets(folder / "cell_offsets.npy", arrays["cell_offsets"], prototypes)
+    _check_offsets(folder / "member_offsets.npy", arrays["member_offsets"], members)
+    for name, array in arrays.items():
+        if name.endswith(("_scales", "_squared", "_hubness")) and not np.isfinite(array).all():
+            raise BundleError(f"{folder / name}.npy holds values that are not finite; build the index again")
+    return _assemble(info, arrays)
+
+
+def read_info(folder: Path) -> IndexInfo:
     """What ``index.json`` says, checked for its version."""
-    path = folder / "index.json"
+    path = folder / DESCRIPTION
     try:
-        sizes = json.loads(path.read_text())
+        says = json.loads(path.read_text())
         names = ("format", "num_cells", "num_prototypes", "num_members", "num_features")
-        checked = {name: int(sizes[name]) for name in names}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        sizes = {name: int(says[name]) for name in names}
+        named = ("metric", "dtype", "encoder_fingerprint", "generation")
+        words = {name: str(says[name]) for name in named if name in says}
+        info = IndexInfo(**sizes, **words, optional=tuple(says.get("optional", ())))  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path} can't be read ({error}); restore the folder or build it again") from error
-    if checked["format"] != FORMAT:
-        raise BundleError(f"{folder}: index format {checked['format']} is not {FORMAT}; rebuild the index")
-    return checked
+    if info.format not in FORMATS:
+        raise BundleError(f"{folder}: index format {info.format} is not 1 or 2; rebuild the index")
+    if info.metric not in METRICS or info.dtype not in DTYPES:
+        raise BundleError(f"{path}: metric {info.metric!r}, dtype {info.dtype!r} are not known; rebuild the index")
+    return info
 
 
-def _open(path: Path, length: int) -> np.ndarray:
-    """The array in a file, which must have this many rows."""
+def check_index(
+    folder: Path, *, num_features: int | None = None, num_cells: int | None = None, encoder_fingerprint: str = ""
+) -> IndexInfo:
+    """What ``index.json`` says, once the index is known to open and to be of this encoder and partition.
+
+    ``BundleError`` otherwise. No feature is read; an index that doesn't name its encoder is taken for any.
+    """
+    read_index(folder)
+    info = read_info(folder)
+    for name, wanted in (("num_features", num_features), ("num_cells", num_cells)):
+        if wanted is not None and getattr(info, name) != wanted:
+            raise BundleError(f"index {folder}: {name}={getattr(info, name)} is not {wanted}; build it for this bundle")
+    if encoder_fingerprint and info.encoder_fingerprint not in ("", encoder_fingerprint):
+        raise BundleError(
+            f"index {folder} was built with encoder {info.encoder_fingerprint}, not {encoder_fingerprint}; build it "
+            "again from features of this bundle"
+        )
+    return info
+
+
+def _arrays(index: PrototypeIndex) -> dict[str, np.ndarray]:
+    """All arrays with a row a prototype or a member, by the names of their files."""
+    arrays = {"prototype_latlon": index.prototype_latlon, "member_latlon": index.member_latlon}
+    for name in ("prototype", "member"):
+        stored: StoredFeatures = getattr(index, f"{name}_features")
+        arrays |= {f"{name}_codes": stored.codes, f"{name}_squared": stored.squared_norms}
+        if stored.scales is not None:
+            arrays[f"{name}_scales"] = stored.scales
+    return arrays | {name: getattr(index, name) for name in OPTIONAL if getattr(index, name) is not None}
+
+
+def _assemble(info: IndexInfo, arrays: dict[str, np.ndarray]) -> PrototypeIndex:
+    """The index of these arrays."""
+    prototypes, members = (
+        StoredFeatures(
+            codes=arrays[f"{name}_codes"], scales=arrays.get(f"{name}_scales"), squared=arrays.get(f"{name}_squared")
+        )
+        for name in ("prototype", "member")
+    )
+    return PrototypeIndex(
+        cell_offsets=arrays["cell_offsets"],
+        prototype_latlon=arrays["prototype_latlon"],
+        member_offsets=arrays["member_offsets"],
+        member_latlon=arrays["member_latlon"],
+        member_ids=arrays.get("member_ids"),
+        member_hubness=arrays.get("member_hubness"),
+        prototype_features=prototypes,
+        member_features=members,
+        metric=info.metric,
+        encoder_fingerprint=info.encoder_fingerprint,
+        generation=info.generation,
+    )
+
+
+def _check_alike(info: IndexInfo, first: IndexInfo) -> None:
+    for name in ("num_features", "dtype", "metric", "encoder_fingerprint", "generation", "optional"):
+        if getattr(info, name) != getattr(first, name):
+            raise ValueError(f"parts of an index differ in {name}: {getattr(first, name)!r}, {getattr(info, name)!r}")
+
+
+def _check_offsets(path: Path, offsets: np.ndarray, end: int) -> None:
+    if offsets[0] != 0 or offsets[-1] != end or (np.diff(offsets) < 0).any():
+        raise BundleError(f"{path}: offsets must rise from 0 to {end}; restore the folder or build it again")
+
+
+def _open(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """The array in a file, which must be of this shape and type."""
     try:
         array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:  # EOFError: a file of no bytes
         raise BundleError(f"{path} can't be read ({error}); restore the folder or build it again") from error
-    if len(array) != length:
-        raise BundleError(f"{path} has {len(array)} rows, index.json says {length}; restore the folder")
+    if array.shape != shape or array.dtype != dtype:
+        found = f"{array.dtype} of {array.shape}"
+        raise BundleError(f"{path} is {found}, index.json says {np.dtype(dtype)} of {shape}; restore the folder")
     return array

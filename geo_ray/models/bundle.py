@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import fsspec
 
 from geo_ray.errors import REMOTE_ERRORS, BundleError
 from geo_ray.geo.calibration import RadiusCalibration
+from geo_ray.index.gallery import GallerySearch
+from geo_ray.index.probe import Probing
 from geo_ray.index.refine import Refinement
+from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -23,9 +26,22 @@ CALIBRATION = "calibration.json"
 CELLS = "cells.parquet"
 WEIGHTS = "weights.safetensors"  # of the tower
 HEAD = "head.safetensors"
-KINDS = ("cells", "zero-shot", "gallery", "address")
-ENTRIES = ("kind", "description", "licence", "attribution", "encoder", "encoder_fingerprint", "refinement", "files",
-           "fingerprint")  # fmt: skip
+LABELS = "labels.parquet"
+LABEL_FEATURES = "label_features.npy"
+INDEX = "index"
+GALLERY = "gallery"
+ENTRIES = ("kind", "description", "licence", "attribution", "encoder", "encoder_fingerprint", "files", "fingerprint")
+
+Parameters = Refinement | Probing | GallerySearch
+# For each kind of bundle, the manifest's entry that says how a place is found, and what reads it.
+KINDS: dict[str, tuple[str, type[Refinement] | type[Probing] | type[GallerySearch]]] = {
+    "cells": ("refinement", Refinement),
+    "zero-shot": ("probing", Probing),
+    "gallery": ("gallery", GallerySearch),
+}
+
+
+P = TypeVar("P", Refinement, Probing, GallerySearch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +50,12 @@ class EncoderSpec:
 
     ``micro_batch`` is how many images the tower sees at once, always, padded where there are fewer: kernels round
     differently for other sizes, and an image's answer must not depend on its neighbours.
+
+    ``architecture`` is one of our own towers, ``open_clip:NAME``, or ``clip``: open_clip's image tower as ``clip``
+    configures it (``embed_dim``, ``vision_cfg``, ``text_cfg``, ``quick_gelu``). Of a CLIP tower, ``features`` are the
+    projected ones, or the mean of all tokens before the last layer norm and the projection (PIGEON, 1024-d). An
+    ``adapter`` is a small network on them: ``geoclip``'s. ``preprocessing`` says how pixels are made: ``fast`` scales
+    JPEG while decoding; ``transformers`` and ``open_clip`` make those libraries' pixels, which differ in rounding.
     """
 
     architecture: str
@@ -41,11 +63,25 @@ class EncoderSpec:
     num_features: int
     normalize: bool = True
     micro_batch: int = 16
+    clip: dict[str, Any] | None = None
+    features: Literal["projected", "tokens"] = "projected"
+    adapter: Literal["", "geoclip"] = ""
+    preprocessing: Literal["fast", "transformers", "open_clip"] = "fast"
+    image_mean: tuple[float, ...] = CLIP_MEAN
+    image_std: tuple[float, ...] = CLIP_STD
 
     def __post_init__(self) -> None:
         for name in ("image_size", "num_features", "micro_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder: {name}={getattr(self, name)} must be at least 1")
+        choices = {
+            "features": ("projected", "tokens"),
+            "adapter": ("", "geoclip"),
+            "preprocessing": ("fast", "transformers", "open_clip"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"encoder: {name}={getattr(self, name)!r} must be one of {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +96,10 @@ class Bundle:
     attribution: str
     encoder: EncoderSpec
     encoder_fingerprint: str
-    refinement: Refinement
+    parameters: Parameters
     files: dict[str, str]
     fingerprint: str
+    provenance: dict[str, Any]
     max_pixels: int = 100_000_000
 
     @property
@@ -74,6 +111,32 @@ class Bundle:
     def num_features(self) -> int:
         """Length of an image feature vector."""
         return self.encoder.num_features
+
+    @property
+    def refinement(self) -> Refinement:
+        """How a bundle of cells finds a place."""
+        return self._parameters(Refinement)
+
+    @property
+    def probing(self) -> Probing:
+        """How a zero-shot bundle finds a place."""
+        return self._parameters(Probing)
+
+    @property
+    def gallery_search(self) -> GallerySearch:
+        """How a bundle with a gallery finds a place."""
+        return self._parameters(GallerySearch)
+
+    def _parameters(self, wanted: type[P]) -> P:
+        if not isinstance(self.parameters, wanted):
+            raise ValueError(f"bundle {self.ref} of kind {self.kind!r} has no {wanted.__name__}")
+        return self.parameters
+
+    @property
+    def num_candidates(self) -> int:
+        """How many places it weighs for an image."""
+        parameters = self.parameters
+        return parameters.num_cells if isinstance(parameters, Refinement) else parameters.num_candidates
 
     def path(self, name: str) -> Path:
         """Where a file or folder of the bundle lies."""
@@ -87,13 +150,16 @@ class Bundle:
             "folder": str(self.folder),
             "size_bytes": size,
             "encoder": dataclasses.asdict(self.encoder),
-            "refinement": dataclasses.asdict(self.refinement),
+            KINDS[self.kind][0]: dataclasses.asdict(self.parameters),
+            "calibrated": self.calibration() is not None,
+            "provenance": self.provenance,
         }
 
-    def calibration(self) -> RadiusCalibration:
-        """How a spread becomes a radius."""
-        values = json.loads(self.path(CALIBRATION).read_text())
-        return RadiusCalibration(**{name: tuple(value) for name, value in values.items()})
+    def calibration(self) -> RadiusCalibration | None:
+        """How a spread becomes a radius; None where that was never fitted."""
+        path = self.path(CALIBRATION)
+        values = json.loads(path.read_text()) if path.is_file() else {}
+        return RadiusCalibration(**{name: tuple(value) for name, value in values.items()}) if values else None
 
 
 def sha256_of(path: Path) -> str:
@@ -110,12 +176,12 @@ def write_manifest(
     licence: str,
     attribution: str,
     encoder: EncoderSpec,
-    refinement: Refinement,
+    parameters: Parameters,
     provenance: dict[str, Any],
 ) -> None:
     """Seal a folder as a bundle: list its files with their digests and derive the fingerprints from them."""
     if kind not in KINDS:
-        raise ValueError(f"kind={kind!r} must be one of {KINDS}")
+        raise ValueError(f"kind={kind!r} must be one of {', '.join(KINDS)}")
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     digests = {p.relative_to(folder).as_posix(): sha256_of(p) for p in paths}
     manifest = {
@@ -126,7 +192,7 @@ def write_manifest(
         "attribution": attribution,
         "encoder": dataclasses.asdict(encoder),
         "encoder_fingerprint": _digest({"encoder": dataclasses.asdict(encoder), "weights": digests[WEIGHTS]}),
-        "refinement": dataclasses.asdict(refinement),
+        KINDS[kind][0]: dataclasses.asdict(parameters),
         "files": digests,
         "provenance": provenance,
     }
@@ -135,7 +201,8 @@ def write_manifest(
 
 def _fingerprint(manifest: dict[str, Any]) -> str:
     """Of all that can change an answer: not of the words that describe it."""
-    return _digest({name: manifest[name] for name in ("kind", "encoder", "encoder_fingerprint", "refinement", "files")})
+    names = ("kind", "encoder", "encoder_fingerprint", KINDS[manifest["kind"]][0], "files")
+    return _digest({name: manifest[name] for name in names})
 
 
 def _digest(value: Any) -> str:
@@ -173,11 +240,21 @@ def _checked(ref: str, folder: Path, content: bytes) -> Bundle:
     return Bundle(
         ref=ref,
         folder=folder,
-        encoder=EncoderSpec(**manifest["encoder"]),
-        refinement=Refinement(**manifest["refinement"]),
-        **{n: manifest[n] for n in ("kind", "description", "licence", "attribution", "encoder_fingerprint", "files",
-                                    "fingerprint")},
-    )  # fmt: skip
+        encoder=_encoder_spec(manifest["encoder"]),
+        parameters=_parameters(manifest),
+        provenance=manifest.get("provenance", {}),
+        **{n: manifest[n] for n in ENTRIES if n != "encoder"},
+    )
+
+
+def _encoder_spec(values: dict[str, Any]) -> EncoderSpec:
+    listed = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}  # JSON has no tuples
+    return EncoderSpec(**(values | listed))
+
+
+def _parameters(manifest: dict[str, Any]) -> Parameters:
+    entry, reader = KINDS[manifest["kind"]]
+    return reader(**manifest[entry])
 
 
 def _parse_manifest(content: bytes, ref: str) -> dict[str, Any]:
@@ -190,6 +267,10 @@ def _parse_manifest(content: bytes, ref: str) -> dict[str, Any]:
         raise BundleError(f"bundle {ref}: format {version} is not {FORMAT}, which this version of geo-ray reads")
     if missing := [name for name in ENTRIES if name not in manifest]:
         raise BundleError(f"bundle {ref}: {MANIFEST} is damaged (it lacks {missing}); restore the bundle")
+    if manifest["kind"] not in KINDS:
+        raise BundleError(f"bundle {ref}: kind {manifest['kind']!r} is none of {', '.join(KINDS)}, which geo-ray reads")
+    if (entry := KINDS[manifest["kind"]][0]) not in manifest:
+        raise BundleError(f"bundle {ref}: {MANIFEST} is damaged (it lacks {entry!r}); restore the bundle")
     return manifest
 
 

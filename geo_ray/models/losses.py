@@ -66,3 +66,20 @@ def place_contrastive(
     """
     targets = torch.softmax(-distance_km / sigma_km, dim=1).float()
     return soft_cross_entropy(logit_scale * anchors @ others.T, targets)
+
+
+def image_text_contrastive(
+    image_features: Float[torch.Tensor, "B D"],
+    text_features: Float[torch.Tensor, "B D"],
+    captions: Int[torch.Tensor, "B"],
+    logit_scale: Float[torch.Tensor, ""],
+) -> Float[torch.Tensor, ""]:
+    """CLIP's symmetric InfoNCE of images and their captions (Radford et al. 2021, fig. 3).
+
+    Pairs of equal number in ``captions`` have the same caption and share the target (UniCL, Yang et al. 2022, eq. 3 and
+    4), or an image would be pushed away from what describes it. Features must have length 1.
+    """
+    same = (captions[:, None] == captions).float()
+    targets = same / same.sum(dim=1, keepdim=True)
+    logits = logit_scale * image_features @ text_features.T
+    return (soft_cross_entropy(logits, targets) + soft_cross_entropy(logits.T, targets)) / 2

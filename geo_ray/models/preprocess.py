@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -34,6 +35,13 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# How far into the scaled image each library starts its crop, of what is left over beside it: transformers
+# image_transforms.py, center_crop; torchvision transforms/functional.py, center_crop, which rounds halves to even.
+CROPS: dict[str, Callable[[int], int]] = {
+    "transformers": lambda excess: excess // 2,
+    "open_clip": lambda excess: round(excess / 2),
+}
+
 
 class ImageProblem(Exception):
     """Why an image can't be decoded; ``code`` is one of ``pipeline.columns.CODES``."""
@@ -43,13 +51,21 @@ class ImageProblem(Exception):
         self.code = code
 
 
-def decode_image(content: bytes, size: int, max_pixels: int) -> UInt8[np.ndarray, "size size 3"]:
+def decode_image(
+    content: bytes, size: int, max_pixels: int, preprocessing: str = "fast"
+) -> UInt8[np.ndarray, "size size 3"]:
     """The image's first frame as an upright RGB square: the centre of it, shorter side to ``size`` (bicubic).
 
-    JPEG is scaled down while decoding, to the smallest size that is no smaller than ``size``. EXIF rotation is
-    respected, alpha is laid on white, 16-bit grey keeps its upper byte. Raises ``ImageProblem`` and nothing else;
-    metadata other than the rotation is never looked at.
+    EXIF rotation is respected, alpha is laid on white, 16-bit grey keeps its upper byte. With ``fast``, JPEG is scaled
+    down while decoding, to the smallest size that is no smaller than ``size``. ``transformers`` and ``open_clip`` make
+    those libraries' pixels, bit for bit, of an upright RGB image: all of it is scaled, then cropped. An image so long
+    that it would have more than ``max_pixels`` when scaled is then ``too_large``, too.
+
+    Raises ``ImageProblem`` and, for an unknown ``preprocessing``, ``ValueError``; metadata other than the rotation is
+    never looked at.
     """
+    if preprocessing != "fast" and preprocessing not in CROPS:
+        raise ValueError(f"preprocessing={preprocessing!r} is not known; have fast, {', '.join(CROPS)}")
     if not content:
         raise ImageProblem("empty")
     if len(content) > MAX_BYTES:
@@ -60,7 +76,9 @@ def decode_image(content: bytes, size: int, max_pixels: int) -> UInt8[np.ndarray
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     raise ImageProblem("too_large")
-                return np.asarray(_square(image, size))
+                if preprocessing == "fast":
+                    return np.asarray(_square(image, size))
+                return np.asarray(_scaled_square(image, size, max_pixels, CROPS[preprocessing]))
     except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageProblem("too_large") from error
     except DAMAGE as error:
@@ -77,6 +95,19 @@ def _square(image: Image.Image, size: int) -> Image.Image:
     square = _smooth(image).resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
     turn = UPRIGHT.get(_orientation(image))
     return _opaque(square if turn is None else square.transpose(turn))  # a centred square can be turned after the crop
+
+
+def _scaled_square(image: Image.Image, size: int, max_pixels: int, start: Callable[[int], int]) -> Image.Image:
+    """The whole image turned upright, scaled and cropped; a crop before that would move the filter's rounding."""
+    image.load()
+    turn = UPRIGHT.get(_orientation(image))
+    whole = _opaque(_smooth(image))
+    whole = whole if turn is None else whole.transpose(turn)
+    width, height = (int(size * side / min(whole.size)) for side in whole.size)  # the longer side is rounded down
+    if width * height > max_pixels:
+        raise ImageProblem("too_large")
+    left, top = start(width - size), start(height - size)
+    return whole.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -40,6 +40,7 @@ URI = Column(name="uri", fill="")
 BYTES = Column(name="bytes")
 PROBLEM = Column(name="problem", fill="")
 SOURCE = (IMAGE_ID, URI, BYTES, PROBLEM)  # what every source yields; ``problem`` is set where ``bytes`` is None
+MAX_VIEWS = 8
 
 # What every kind of bundle answers, in the order of the prediction files.
 ANSWER = (
@@ -57,6 +58,30 @@ ANSWER = (
     Column(name="cell_longitude", dtype="float64", fill=np.nan),
     Column(name="bundle_fingerprint", fill=""),
 )
+
+
+def located(num_candidates: int) -> tuple[Column, ...]:
+    """What every way of finding a place answers, for ``Describe``.
+
+    Numbers of the candidates (K) with their points and probabilities, which of them is the answer, the answer's point
+    in degrees, the spread in km that its radius is read from, and the place of the most probable cell, country or
+    other first step before anything finer was looked at; NaN where there is none.
+    """
+    k = num_candidates
+    return (
+        Column(name="cells", dtype="int64", shape=(k,), fill=0),
+        Column(name="latlon", dtype="float64", shape=(2,), fill=np.nan),
+        Column(name="winner", dtype="int64", fill=0),
+        Column(name="candidate_latlon", dtype="float64", shape=(k, 2), fill=np.nan),
+        Column(name="candidate_probability", dtype="float64", shape=(k,), fill=0.0),
+        Column(name="spread_km", dtype="float64", fill=np.nan),
+        Column(name="top_latlon", dtype="float64", shape=(2,), fill=np.nan),
+    )
+
+
+def view_columns(num_views: int) -> tuple[str, ...]:
+    """Names of the columns with the bytes of each view of an item; a row that has fewer holds None in the last."""
+    return ("bytes", *(f"bytes_{number}" for number in range(2, num_views + 1)))
 
 
 def num_rows(batch: Batch) -> int:

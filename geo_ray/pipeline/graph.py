@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 from geo_ray.errors import InputError
 from geo_ray.models.bundle import Bundle
-from geo_ray.pipeline.columns import ANSWER, SOURCE, Batch
+from geo_ray.pipeline.cell_stages import RankCells, Refine, SearchPrototypes
+from geo_ray.pipeline.columns import ANSWER, MAX_VIEWS, SOURCE, Batch, view_columns
+from geo_ray.pipeline.gallery_stages import SearchGallery
+from geo_ray.pipeline.label_stages import ProbeLabels
 from geo_ray.pipeline.stage import Runtime, Stage, StageSpec, run_stage
-from geo_ray.pipeline.stages import Decode, Describe, Encode, RankCells, Refine, SearchPrototypes
+from geo_ray.pipeline.stages import Decode, Describe, Encode
 
 OUTPUT = ("image_id", "uri", *(column.name for column in ANSWER), "problem")
 
@@ -56,36 +59,64 @@ class BuiltGraph:
         return {name: batch[name] for name in self.graph.output}
 
 
-def encoder_stages(bundle: Bundle) -> tuple[StageSpec, ...]:
+def encoder_stages(bundle: Bundle, num_views: int = 1, dtype: str = "auto") -> tuple[StageSpec, ...]:
     """Bytes to image features: the part that building an index and inference have in common."""
+    spec = bundle.encoder
     return (
-        Decode(image_size=bundle.image_size, max_pixels=bundle.max_pixels),
-        Encode(bundle=bundle.ref, image_size=bundle.image_size, num_features=bundle.num_features),
+        Decode(
+            image_size=spec.image_size,
+            max_pixels=bundle.max_pixels,
+            preprocessing=spec.preprocessing,
+            num_views=num_views,
+        ),
+        Encode(bundle=bundle.ref, num_features=spec.num_features, dtype=dtype),
     )
 
 
-def embedding_graph(bundle: Bundle) -> Graph:
+def place_stages(bundle: Bundle) -> tuple[StageSpec, ...]:
+    """Image features to a place and its alternatives, by the kind of bundle."""
+    ref, k = bundle.ref, bundle.num_candidates
+    if bundle.kind == "zero-shot":
+        return (ProbeLabels(bundle=ref, num_candidates=k),)
+    if bundle.kind == "gallery":
+        return (SearchGallery(bundle=ref, num_candidates=k),)
+    return (
+        RankCells(bundle=ref, num_features=bundle.num_features, num_cells=k),
+        SearchPrototypes(bundle=ref, num_cells=k, num_members=bundle.refinement.num_members),
+        Refine(bundle=ref, num_cells=k),
+    )
+
+
+def _inputs(num_views: int) -> tuple[str, ...]:
+    """The source columns of items with this many views."""
+    if not 1 <= num_views <= MAX_VIEWS:
+        raise InputError(f"{num_views} views of one item; there can be from 1 to {MAX_VIEWS}")
+    others = tuple(column.name for column in SOURCE if column.name != "bytes")
+    return (*others, *view_columns(num_views))
+
+
+def embedding_graph(bundle: Bundle, num_views: int = 1) -> Graph:
     """The graph that answers image features."""
-    return Graph(encoder_stages(bundle), output=("image_id", "uri", "image_features", "problem"))
+    output = ("image_id", "uri", "image_features", "problem")
+    return Graph(encoder_stages(bundle, num_views), _inputs(num_views), output)
 
 
-def graph_of(bundle: Bundle, top_k: int | None = None) -> Graph:
-    """The graph of a bundle, by its kind; ``top_k`` is how many candidates to report (default: at most 5).
+def calibration_graph(bundle: Bundle, num_views: int = 1) -> Graph:
+    """The graph that answers what radii are fitted on: the point and the spread of its candidates."""
+    stages = (*encoder_stages(bundle, num_views), *place_stages(bundle))
+    return Graph(stages, _inputs(num_views), ("image_id", "latlon", "spread_km", "problem"))
 
-    Raises ``InputError`` for a ``top_k`` that the bundle can't fill.
+
+def graph_of(bundle: Bundle, top_k: int | None = None, num_views: int = 1, dtype: str = "auto") -> Graph:
+    """The graph of a bundle; ``top_k`` is how many candidates to report (default: at most 5).
+
+    An item has up to ``num_views`` images, and the tower computes in ``dtype`` (see ``Encode``). Raises ``InputError``
+    for a ``top_k`` that the bundle can't fill.
     """
-    if bundle.kind != "cells":
-        raise ValueError(f"bundle {bundle.ref}: kind {bundle.kind!r} has no graph; known: cells")
-    num_cells = bundle.refinement.num_cells
-    num_reported = min(5, num_cells) if top_k is None else top_k
-    if not 1 <= num_reported <= num_cells:
-        raise InputError(f"top_k={num_reported} must be from 1 to {num_cells}, the cells that {bundle.ref} refines")
-    return Graph(
-        (
-            *encoder_stages(bundle),
-            RankCells(bundle=bundle.ref, num_features=bundle.num_features, num_cells=num_cells),
-            SearchPrototypes(bundle=bundle.ref, num_cells=num_cells, num_members=bundle.refinement.num_members),
-            Refine(bundle=bundle.ref, num_cells=num_cells),
-            Describe(bundle=bundle.ref, num_reported=num_reported),
-        )
-    )
+    num_reported = min(5, bundle.num_candidates) if top_k is None else top_k
+    if not 1 <= num_reported <= bundle.num_candidates:
+        known = f"the candidates that {bundle.ref} weighs"
+        raise InputError(f"top_k={num_reported} must be from 1 to {bundle.num_candidates}, {known}")
+    describe = Describe(bundle=bundle.ref, num_reported=num_reported)
+    stages = (*encoder_stages(bundle, num_views, dtype), *place_stages(bundle), describe)
+    return Graph(stages, _inputs(num_views))

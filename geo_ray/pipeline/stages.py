@@ -1,50 +1,59 @@
-"""The stages of the graph. Shapes: N rows, K candidate cells, M members, S image side, D features."""
+"""The stages that every kind of bundle has: decode, encode, describe. Shapes: V views, S image side, D features."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from geo_ray.atlas.cities import gazetteer
-from geo_ray.cells.store import read_partition
-from geo_ray.index.refine import Matches, rank_cells, refine
-from geo_ray.models.bundle import CELLS, open_bundle
-from geo_ray.models.clip import open_encoder, read_head
+from geo_ray.geo.calibration import UNKNOWN_RADIUS
+from geo_ray.models.bundle import EncoderSpec, open_bundle
+from geo_ray.models.clip import open_encoder
 from geo_ray.models.preprocess import ImageProblem, decode_image
-from geo_ray.pipeline.columns import ANSWER, Batch, Column
+from geo_ray.pipeline.columns import ANSWER, Batch, Column, located, view_columns
+from geo_ray.pipeline.naming import open_naming
 from geo_ray.pipeline.stage import Runtime, Stage
-
-MATCHES = ("prototype_distance", "member_distance", "member_latlon")  # the fields of index.refine.Matches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """Bytes to uint8 pixels of one size."""
+    """Bytes to uint8 pixels of one size, ``num_views`` images a row; a row with a bad view has a problem."""
 
     image_size: int
     max_pixels: int
+    preprocessing: str = "fast"
+    num_views: int = 1
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The bytes."""
-        return ("bytes",)
+        """The bytes of each view."""
+        return view_columns(self.num_views)
 
     @property
     def writes(self) -> tuple[Column, ...]:
-        """The pixels, (S, S, 3)."""
-        return (Column(name="pixels", dtype="uint8", shape=(self.image_size, self.image_size, 3), fill=0),)
+        """The pixels, (V, S, S, 3), and how many of the views the row has."""
+        shape = (self.num_views, self.image_size, self.image_size, 3)
+        return (
+            Column(name="pixels", dtype="uint8", shape=shape, fill=0),
+            Column(name="view_count", dtype="int64", fill=0),
+        )
 
     def build(self, runtime: Runtime) -> Stage:
         """A stage that needs nothing loaded."""
         return self._run
 
     def _run(self, batch: Batch) -> Batch:
-        contents = batch["bytes"]
-        answer = {column.name: column.blank(len(contents)) for column in self.writes}
-        answer["problem"] = np.full(len(contents), "", dtype=object)
-        for row, content in enumerate(contents):
+        rows = len(batch["bytes"])
+        answer = {column.name: column.blank(rows) for column in self.writes}
+        answer["problem"] = np.full(rows, "", dtype=object)
+        for row, *views in zip(range(rows), *(batch[name] for name in self.reads), strict=True):
+            given = [view for view in views if view is not None]
+            answer["view_count"][row] = len(given)
+            answer["problem"][row] = "" if given else "empty"
             try:
-                answer["pixels"][row] = decode_image(content, self.image_size, self.max_pixels)
+                for number, content in enumerate(given):
+                    answer["pixels"][row, number] = decode_image(
+                        content, self.image_size, self.max_pixels, self.preprocessing
+                    )
             except ImageProblem as problem:
                 answer["problem"][row] = problem.code
         return answer
@@ -52,16 +61,19 @@ class Decode:
 
 @dataclass(frozen=True, kw_only=True)
 class Encode:
-    """Pixels to image features by the bundle's tower."""
+    """Pixels to image features by the bundle's tower; those of several views are averaged (PIGEON, section 4.1).
+
+    ``dtype`` is what the tower computes in: float32, bfloat16 or float16, or ``auto``, what the device is fast in.
+    """
 
     bundle: str
-    image_size: int
     num_features: int
+    dtype: str = "auto"
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The pixels."""
-        return ("pixels",)
+        """The pixels and how many views are filled."""
+        return ("pixels", "view_count")
 
     @property
     def writes(self) -> tuple[Column, ...]:
@@ -71,121 +83,28 @@ class Encode:
     def build(self, runtime: Runtime) -> Stage:
         """Loads the tower onto the runtime's device."""
         torch.set_num_threads(runtime.num_threads)
-        encoder = open_encoder(open_bundle(self.bundle), runtime.device)
+        bundle = open_bundle(self.bundle)
+        encoder = open_encoder(bundle, runtime.device, self.dtype)
 
         def run(batch: Batch) -> Batch:
-            features = encoder(batch["pixels"])
+            pixels, counts = batch["pixels"], batch["view_count"]
+            filled = np.arange(pixels.shape[1]) < counts[:, None]
+            views = pixels[:, 0] if pixels.shape[1] == 1 else pixels[filled]
+            features = view_mean(encoder(views), counts, bundle.encoder)
             finite = np.isfinite(features).all(axis=1)
             return {"image_features": features, "problem": np.where(finite, "", "no_answer").astype(object)}
 
         return run
 
 
-@dataclass(frozen=True, kw_only=True)
-class RankCells:
-    """Image features to the most probable cells by the geocell head."""
-
-    bundle: str
-    num_features: int
-    num_cells: int
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The features."""
-        return ("image_features",)
-
-    @property
-    def writes(self) -> tuple[Column, ...]:
-        """Cell numbers and their probabilities among all cells, (K,) each, most probable first."""
-        return (
-            Column(name="cells", dtype="int64", shape=(self.num_cells,), fill=0),
-            Column(name="cell_probabilities", dtype="float32", shape=(self.num_cells,), fill=0.0),
-        )
-
-    def build(self, runtime: Runtime) -> Stage:
-        """Loads the head; it runs on the CPU, being a hundredth of the tower's work."""
-        bundle = open_bundle(self.bundle)
-        weight, bias = read_head(bundle)
-        weight = weight.T.astype(np.float64)  # or the batch's size would show in the last digits, as in index.shard
-        temperature = bundle.refinement.logit_temperature
-
-        def run(batch: Batch) -> Batch:
-            cells, probability = rank_cells(batch["image_features"] @ weight + bias, self.num_cells, temperature)
-            return {"cells": cells, "cell_probabilities": probability}
-
-        return run
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchPrototypes:
-    """The nearest prototype and members in each candidate cell."""
-
-    bundle: str
-    num_cells: int
-    num_members: int
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The features and the candidate cells."""
-        return ("image_features", "cells")
-
-    @property
-    def writes(self) -> tuple[Column, ...]:
-        """Distances in feature space, inf where there is nothing, and the members' places in degrees."""
-        k, m = self.num_cells, self.num_members
-        return (
-            Column(name="prototype_distance", dtype="float32", shape=(k,), fill=np.inf),
-            Column(name="member_distance", dtype="float32", shape=(k, m), fill=np.inf),
-            Column(name="member_latlon", dtype="float64", shape=(k, m, 2), fill=0.0),
-        )
-
-    def build(self, runtime: Runtime) -> Stage:
-        """Asks the runtime for a searcher."""
-        searcher = runtime.searcher(self.bundle)
-        members = open_bundle(self.bundle).refinement.members
-
-        def run(batch: Batch) -> Batch:
-            found = searcher.search(batch["cells"], batch["image_features"], self.num_members, members)
-            return dict(vars(found))
-
-        return run
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refine:
-    """Cells and their nearest members to one point, and every candidate's point and probability."""
-
-    bundle: str
-    num_cells: int
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """What ``RankCells`` and ``SearchPrototypes`` found."""
-        return ("cells", "cell_probabilities", *MATCHES)
-
-    @property
-    def writes(self) -> tuple[Column, ...]:
-        """The point, the chosen candidate, the candidates, and the spread in km that the radius comes from."""
-        k = self.num_cells
-        return (
-            Column(name="latlon", dtype="float64", shape=(2,), fill=np.nan),
-            Column(name="winner", dtype="int64", fill=0),
-            Column(name="candidate_latlon", dtype="float64", shape=(k, 2), fill=np.nan),
-            Column(name="candidate_probability", dtype="float64", shape=(k,), fill=0.0),
-            Column(name="spread_km", dtype="float64", fill=np.nan),
-        )
-
-    def build(self, runtime: Runtime) -> Stage:
-        """Loads the cells' centres."""
-        bundle = open_bundle(self.bundle)
-        centers = read_partition(bundle.path(CELLS)).centers
-
-        def run(batch: Batch) -> Batch:
-            found = Matches(**{name: batch[name] for name in MATCHES})
-            refined = refine(batch["cell_probabilities"], centers[batch["cells"]], found, bundle.refinement)
-            return vars(refined) | {"spread_km": refined.spread_km}
-
-        return run
+def view_mean(features: np.ndarray, counts: np.ndarray, spec: EncoderSpec) -> np.ndarray:
+    """The mean of each row's views, of length one again where the encoder's features are; one view stays as it is."""
+    if (counts == 1).all():
+        return features
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    mean = np.add.reduceat(features, starts, axis=0) / counts[:, None].astype(np.float32)
+    length = np.linalg.norm(mean, axis=1, keepdims=True) if spec.normalize else 1.0
+    return np.where((counts == 1)[:, None], features[starts], mean / length).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +116,8 @@ class Describe:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What ``Refine`` answered, and the cells."""
-        return ("cells", "latlon", "winner", "candidate_latlon", "candidate_probability", "spread_km")
+        """What the stage before found."""
+        return tuple(column.name for column in located(1))
 
     @property
     def writes(self) -> tuple[Column, ...]:
@@ -206,46 +125,45 @@ class Describe:
         return ANSWER
 
     def build(self, runtime: Runtime) -> Stage:
-        """Loads the cell ids, the calibration and the gazetteer."""
+        """Loads the ids, the names and the calibration."""
         bundle = open_bundle(self.bundle)
-        partition = read_partition(bundle.path(CELLS))
-        calibration = bundle.calibration()
-        names = gazetteer()
+        naming = open_naming(bundle)
+        calibration = bundle.calibration() or UNKNOWN_RADIUS
 
         def run(batch: Batch) -> Batch:
             rows = np.arange(len(batch["winner"]))
-            top = partition.centers[batch["cells"][:, 0]]
             radius_50, radius_90 = calibration.radii_km(batch["spread_km"])
-            places = names.places_of(batch["latlon"])
+            answered = batch["cells"][rows, batch["winner"]]
+            places = naming.places_of(answered, batch["latlon"])
             return {
                 "latitude": batch["latlon"][:, 0],
                 "longitude": batch["latlon"][:, 1],
-                "cell_id": partition.cell_ids[batch["cells"][rows, batch["winner"]]],
+                "cell_id": naming.ids[answered],
                 "probability": batch["candidate_probability"][rows, batch["winner"]],
                 "radius_km_50": radius_50,
                 "radius_km_90": radius_90,
                 "country": places.country,
                 "region": places.region,
                 "place": places.city,
-                "candidates": self._candidates(batch, partition.cell_ids),
-                "cell_latitude": top[:, 0],
-                "cell_longitude": top[:, 1],
+                "candidates": self._candidates(batch, naming.ids),
+                "cell_latitude": batch["top_latlon"][:, 0],
+                "cell_longitude": batch["top_latlon"][:, 1],
                 "bundle_fingerprint": np.full(len(rows), bundle.fingerprint, dtype=object),
             }
 
         return run
 
-    def _candidates(self, batch: Batch, cell_ids: np.ndarray) -> np.ndarray:
+    def _candidates(self, batch: Batch, ids: np.ndarray) -> np.ndarray:
         """A list of the most probable candidates for each row, most probable first."""
         probability = batch["candidate_probability"]
         order = np.argsort(-probability, axis=1, kind="stable")[:, : self.num_reported]
-        ids = cell_ids[np.take_along_axis(batch["cells"], order, axis=1)]
+        names = ids[np.take_along_axis(batch["cells"], order, axis=1)]
         shares = np.take_along_axis(probability, order, axis=1)
         points = np.take_along_axis(batch["candidate_latlon"], order[..., None], axis=1)
         column = np.empty(len(order), dtype=object)
         for row in range(len(order)):
             column[row] = [
                 {"cell_id": cell, "probability": p, "latitude": lat, "longitude": lon}
-                for cell, p, (lat, lon) in zip(ids[row], shares[row].tolist(), points[row].tolist(), strict=True)
+                for cell, p, (lat, lon) in zip(names[row], shares[row].tolist(), points[row].tolist(), strict=True)
             ]
         return column

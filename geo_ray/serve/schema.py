@@ -1,5 +1,7 @@
 """What the HTTP interface answers, as pydantic models: they are also its OpenAPI documentation."""
 
+from math import isnan
+
 from pydantic import BaseModel, Field
 
 from geo_ray.models.bundle import Bundle
@@ -31,8 +33,9 @@ class Location(BaseModel):
     longitude: float = Field(description="Degrees east, WGS 84")
     cell_id: str = Field(description="Geocell of the answer")
     probability: float = Field(description="Share of the chosen candidate, 0 to 1")
-    radius_km_50: float = Field(description="The true place is within this distance in half of all cases")
-    radius_km_90: float = Field(description="The true place is within this distance in nine of ten cases")
+    radius_km_50: float | None = Field(description="The true place is within this distance in half of all cases; null "
+                                       "where the bundle is not calibrated")  # fmt: skip
+    radius_km_90: float | None = Field(description="The same for nine of ten cases")
     country: str = Field(description="ISO 3166-1 alpha-2 code of the nearest known place; empty where unknown")
     region: str = Field(description="First-order division of the nearest known place; empty where unknown")
     place: str = Field(description="Name of the nearest known place; empty where unknown")
@@ -64,4 +67,5 @@ def bundle_info(bundle: Bundle) -> BundleInfo:
 def location(request_id: str, row: Batch, bundle: BundleInfo) -> Location:
     """The answer in a batch of one healthy row, number for number."""
     values = {column.name: row[column.name].tolist()[0] for column in ANSWER if column.name in Location.model_fields}
-    return Location(request_id=request_id, bundle=bundle, **values)
+    known = {name: None if name.startswith("radius") and isnan(value) else value for name, value in values.items()}
+    return Location(request_id=request_id, bundle=bundle, **known)

@@ -70,7 +70,7 @@ def assemble(
         folder.mkdir(parents=True)
         _write_tower(weights, folder / WEIGHTS)
     provenance = {"config": dataclasses.asdict(config)}
-    write_manifest(stage, **WORDS, encoder=encoder, refinement=START, provenance=provenance)
+    write_manifest(stage, **WORDS, encoder=encoder, parameters=START, provenance=provenance)
     partition = read_partition(cells)
     write_partition(with_outlines(partition), output / CELLS)
     say("embedding the gallery")
@@ -82,12 +82,12 @@ def assemble(
     filed = nearest_centers(latlon, partition)
     write_index(build_index(features, latlon, filed, len(partition), Clustering(noise="nearest")), output / "index")
     (output / CALIBRATION).write_text("{}")
-    write_manifest(output, **WORDS, encoder=encoder, refinement=START, provenance=provenance)
+    write_manifest(output, **WORDS, encoder=encoder, parameters=START, provenance=provenance)
     say("fitting the refinement on the validation split")
     refinement, validation = _tune(config, str(stage.resolve()), str(output.resolve()), START)
     say(f"validation: {validation}")
     provenance["validation"] = validation
-    write_manifest(output, **WORDS, encoder=encoder, refinement=refinement, provenance=provenance)
+    write_manifest(output, **WORDS, encoder=encoder, parameters=refinement, provenance=provenance)
     shutil.rmtree(stage)
 
 

@@ -1,4 +1,4 @@
-"""The complete settings of one training run of a geocell model on overhead crops."""
+"""The settings of training runs: what every run has, and those of a geocell model on overhead crops."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,28 +7,44 @@ from geo_ray.cells.partition import CellSizes
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """What is trained, on which places, for how long, and with which loss.
-
-    ``num_steps`` counts optimiser steps; each worker takes ``places_per_step`` places a step, two views of each.
-    """
+class LoopConfig:
+    """What every training run has: an image tower, the workers, and the optimiser's schedule in steps."""
 
     tower: str = "residual-tiny"
     image_size: int = 48
     num_features: int = 128
     seed: int = 330
     split_seed: int = 7
-    min_cell_size: int = 60
-    max_cell_size: int = 120
 
     num_workers: int = 1
     threads_per_worker: int = 2
     num_steps: int = 3300
-    places_per_step: int = 96
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     warmup_share: float = 0.05
     log_every: int = 50
+
+    def __post_init__(self) -> None:
+        self._check_positive("num_workers", "num_steps", "learning_rate")
+        if not 0 <= self.warmup_share < 1:
+            raise ValueError(f"warmup_share={self.warmup_share} must be from 0 to below 1")
+
+    def _check_positive(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(LoopConfig):
+    """What is trained, on which places, for how long, and with which loss.
+
+    ``num_steps`` counts optimiser steps; each worker takes ``places_per_step`` places a step, two views of each.
+    """
+
+    min_cell_size: int = 60
+    max_cell_size: int = 120
+    places_per_step: int = 96
 
     tau_km: float = 75.0
     target_reference: Literal["nearest", "true"] = "nearest"
@@ -60,23 +76,13 @@ class TrainConfig:
         return CellSizes(min_size=self.min_cell_size, max_size=self.max_cell_size)
 
     def __post_init__(self) -> None:
-        for name in (
-            "num_workers",
-            "num_steps",
-            "places_per_step",
-            "tau_km",
-            "sigma_km",
-            "learning_rate",
-        ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        super().__post_init__()
+        self._check_positive("places_per_step", "tau_km", "sigma_km")
         if not self.offsets_km or min(self.offsets_km) < 0:
             raise ValueError(f"offsets_km={self.offsets_km} must be one or more distances")
         if self.places_per_step % len(self.offsets_km):
             raise ValueError(
                 f"places_per_step={self.places_per_step} must be a multiple of the {len(self.offsets_km)} offsets_km"
             )
-        if not 0 <= self.warmup_share < 1:
-            raise ValueError(f"warmup_share={self.warmup_share} must be from 0 to below 1")
         if self.target_reference not in ("nearest", "true"):
             raise ValueError(f"target_reference={self.target_reference!r} must be 'nearest' or 'true'")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.train import RunConfig, ScalingConfig, UserCallback
@@ -15,7 +16,10 @@ from geo_ray.atlas.boundaries import boundaries
 from geo_ray.cells.semantic import Semantic
 from geo_ray.cells.store import write_partition
 from geo_ray.remote.cell_tasks import build_cells
-from geo_ray.train.config import TrainConfig
+from geo_ray.train.caption_config import CaptionConfig
+from geo_ray.train.config import LoopConfig, TrainConfig
+from geo_ray.train.contrastive import contrastive_worker
+from geo_ray.train.held_out import held_out_countries, photo_places, training_places, write_places
 from geo_ray.train.loop import WEIGHTS, train_worker
 from geo_ray.train.places import train_locations
 
@@ -75,15 +79,46 @@ def train(config: TrainConfig, output: Path, say: Callable[[str], None] = print)
     cells = output / "cells.parquet"
     semantic = Semantic(sizes=config.cell_sizes, seed=config.seed)
     write_partition(build_cells(boundaries(), train_locations(config, "train"), semantic), cells)
+    return run_workers(train_worker, config, {"cells": str(cells)}, output, say), cells
+
+
+def train_captions(
+    config: CaptionConfig, output: Path, say: Callable[[str], None] = print
+) -> tuple[Path, tuple[str, ...]]:
+    """Train a small CLIP on places with captions; returns the path of the weights, and the countries held out.
+
+    Needs Ray, and runs again, as ``train`` does.
+    """
+    output = output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    photos = photo_places()
+    held_out = held_out_countries(photos.countries, config)
+    training = training_places(photos, config)
+    write_places(training, output / "places.parquet")
+    say(f"held out: {', '.join(held_out)}; {len(training):,} places to train on, {config.apart_km:g} km away or more")
+    return run_workers(contrastive_worker, config, {"places": str(output / "places.parquet")}, output, say), held_out
+
+
+def run_workers(
+    worker: Callable[[dict[str, Any]], None],
+    config: LoopConfig,
+    settings: dict[str, Any],
+    output: Path,
+    say: Callable[[str], None],
+) -> Path:
+    """Run the workers of a training to its end and return the path of the weights that rank 0 saved.
+
+    Each gets the settings, and the configuration as a dict under ``config``.
+    """
     scaling = ScalingConfig(
         num_workers=config.num_workers,
         use_gpu="GPU" in ray.cluster_resources(),
         resources_per_worker={"CPU": config.threads_per_worker},
     )
     run = RunConfig(name="run", storage_path=str(output), callbacks=[Progress(output / PROGRESS)])
-    settings = {"config": dataclasses.asdict(config), "cells": str(cells)}
+    every = settings | {"config": dataclasses.asdict(config)}
     with following(output / PROGRESS, config.num_steps, say):
-        result = TorchTrainer(train_worker, train_loop_config=settings, scaling_config=scaling, run_config=run).fit()
+        result = TorchTrainer(worker, train_loop_config=every, scaling_config=scaling, run_config=run).fit()
     if result.error is not None:
         raise result.error
-    return Path(result.checkpoint.path, WEIGHTS), cells
+    return Path(result.checkpoint.path, WEIGHTS)

@@ -25,7 +25,7 @@ def _fresh():
 
 def seal(folder, refinement=None, **words):
     refinement = refinement or Refinement()
-    write_manifest(folder, **(WORDS | words), encoder=ENCODER, refinement=refinement, provenance={"by": "a test"})
+    write_manifest(folder, **(WORDS | words), encoder=ENCODER, parameters=refinement, provenance={"by": "a test"})
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_damaged_or_missing_file_is_named(folder, name):
 
 @pytest.mark.parametrize(
     "change",
-    [{"refinement": {"temperature": 9.0}}, {"kind": "gallery"}, {"files": {}}, {"encoder_fingerprint": "0"}],
+    [{"refinement": {"temperature": 9.0}}, {"kind": "gallery", "gallery": {"logit_scale": 9.0}}, {"files": {}}, {"encoder_fingerprint": "0"}],
 )
 def test_a_changed_manifest_is_refused(folder, change):
     edit(folder, **change)

@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from geo_ray.geo import sphere
-from geo_ray.models.losses import great_circle_km, haversine_targets, place_contrastive, soft_cross_entropy
+from geo_ray.models.losses import (
+    great_circle_km,
+    haversine_targets,
+    image_text_contrastive,
+    place_contrastive,
+    soft_cross_entropy,
+)
 
 CENTERS = torch.tensor([[48.0, 2.0], [48.5, 3.0], [-17.0, 180.0], [90.0, 0.0], [0.0, -179.9]], dtype=torch.float64)
 PLACES = torch.tensor([[48.1, 2.9], [-17.2, -179.8], [89.9, 77.0]], dtype=torch.float64)
@@ -88,3 +94,38 @@ def test_contrast_shares_the_target_among_near_places():
     apart = place_contrastive(anchors, anchors, same, torch.tensor(14.0), 6.0)
     assert equal.item() == pytest.approx(math.log(2), rel=1e-5)
     assert apart > equal
+
+
+def test_contrast_of_distinct_captions_is_clips_loss():
+    images, texts, scale = unit(0), unit(1), torch.tensor(14.0)
+    loss = image_text_contrastive(images, texts, torch.tensor([3, 1, 4, 0, 2]), scale)
+    logits = scale * images @ texts.T
+    each = [torch.nn.functional.cross_entropy(side, torch.arange(5)) for side in (logits, logits.T)]
+    assert loss.item() == pytest.approx(np.mean([value.item() for value in each]), rel=1e-5)
+
+
+def test_contrast_of_images_and_texts_is_symmetric():
+    images, texts, captions, scale = unit(0), unit(1), torch.tensor([0, 1, 0, 2, 1]), torch.tensor(14.0)
+    forth, back = (
+        image_text_contrastive(*sides, captions, scale).item() for sides in ((images, texts), (texts, images))
+    )
+    assert forth == pytest.approx(back, rel=1e-6)
+
+
+def test_pairs_of_one_caption_share_the_target():
+    """By hand: images 0 and 2 have one caption, so each row of the two wants half of both, and row 1 its own."""
+    images, texts, scale = unit(0, 3), unit(1, 3), torch.tensor(5.0)
+    logits = (scale * images @ texts.T).double().numpy()
+    targets = np.array([[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]])
+    expected = 0.0
+    for side in (logits, logits.T):
+        log_p = side - np.log(np.exp(side).sum(axis=1, keepdims=True))
+        expected += -(targets * log_p).sum(axis=1).mean() / 2
+    loss = image_text_contrastive(images, texts, torch.tensor([7, 1, 7]), scale)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_contrast_of_one_caption_alone_is_nothing_to_learn():
+    equal = unit(0, 1).repeat(4, 1)
+    loss = image_text_contrastive(equal, equal, torch.zeros(4, dtype=torch.int64), torch.tensor(14.0))
+    assert loss.item() == pytest.approx(math.log(4), rel=1e-5)

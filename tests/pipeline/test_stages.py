@@ -6,12 +6,14 @@ import torch
 
 from geo_ray.cells.store import read_partition
 from geo_ray.datasets import earth
-from geo_ray.models.bundle import CELLS, open_bundle
-from geo_ray.pipeline.columns import ANSWER, source_batch
+from geo_ray.errors import InputError
+from geo_ray.models.bundle import CELLS, EncoderSpec, open_bundle
+from geo_ray.pipeline.cell_stages import RankCells
+from geo_ray.pipeline.columns import ANSWER, source_batch, view_columns
 from geo_ray.pipeline.graph import OUTPUT, embedding_graph, graph_of
 from geo_ray.pipeline.local import slices
 from geo_ray.pipeline.stage import Runtime
-from geo_ray.pipeline.stages import RankCells
+from geo_ray.pipeline.stages import view_mean
 
 N = 24
 BAD = {3: b"", 10: b"not an image", 23: None}
@@ -149,7 +151,7 @@ def test_ranked_cells_are_the_softmax_over_all(batch):
 def test_features_that_are_not_finite_have_no_answer(monkeypatch, batch):
     """A tower that overflows gives the problem ``no_answer``, and the other rows their answers."""
 
-    def broken(bundle, device):
+    def broken(bundle, device, dtype):
         return lambda pixels: np.where(
             np.arange(len(pixels))[:, None] == 1, np.nan, np.ones((1, bundle.num_features), "f4")
         )
@@ -158,3 +160,50 @@ def test_features_that_are_not_finite_have_no_answer(monkeypatch, batch):
     answer = graph_of(open_bundle("earth-tiny")).build(Runtime())({name: column[:3] for name, column in batch.items()})
     assert answer["problem"].tolist() == ["", "no_answer", ""]
     assert np.isnan(answer["latitude"]).tolist() == [False, True, False]
+
+
+def views_batch(batch, rows_of_views):
+    """Items that have the images at these rows as views."""
+    names = view_columns(max(len(rows) for rows in rows_of_views))
+    n = len(rows_of_views)
+    items = source_batch([str(row) for row in range(n)], [""] * n, [None] * n, [""] * n)
+    for number, name in enumerate(names):
+        items[name] = np.empty(n, dtype=object)
+        items[name][:] = [batch["bytes"][rows[number]] if number < len(rows) else None for rows in rows_of_views]
+    return items
+
+
+def test_views_of_an_item_are_averaged(batch):
+    bundle = open_bundle("earth-tiny")
+    single = embedding_graph(bundle).build(Runtime())(batch)["image_features"].astype(np.float64)
+    rows_of_views = [[0, 1, 2], [5], [7, 7], [4, 6]]
+    items = views_batch(batch, rows_of_views)
+    features = embedding_graph(bundle, num_views=3).build(Runtime())(items)["image_features"]
+    for row, rows in enumerate(rows_of_views):
+        mean = single[rows].mean(axis=0)
+        np.testing.assert_allclose(features[row], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_an_item_of_equal_views_is_answered_as_one_image(batch, answer):
+    items = views_batch(batch, [[0, 0, 0, 0], [1, 1], [2]])
+    several = graph_of(open_bundle("earth-tiny"), num_views=4).build(Runtime())(items)
+    assert several["cell_id"].tolist() == answer["cell_id"][:3].tolist()
+    np.testing.assert_allclose(several["latitude"], answer["latitude"][:3], atol=1e-4)
+
+
+def test_a_bad_view_is_the_items_problem_and_no_view_is_one_too(batch):
+    items = views_batch(batch, [[0, 10], [3, 0], [0, 1]])
+    items["bytes"][2] = items["bytes_2"][2] = None
+    answer = graph_of(open_bundle("earth-tiny"), num_views=2).build(Runtime())(items)
+    assert answer["problem"].tolist() == ["undecodable", "empty", "empty"]
+
+
+def test_the_mean_of_features_without_a_length_is_the_mean():
+    spec = EncoderSpec(architecture="residual-tiny", image_size=48, num_features=2, normalize=False)
+    features = np.array([[1, 2], [3, 4], [5, 0]], np.float32)
+    np.testing.assert_array_equal(view_mean(features, np.array([2, 1]), spec), [[2, 3], [5, 0]])
+
+
+def test_more_views_than_allowed_are_refused():
+    with pytest.raises(InputError, match="9 views of one item"):
+        graph_of(open_bundle("earth-tiny"), num_views=9)

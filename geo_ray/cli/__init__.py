@@ -1,0 +1,31 @@
+"""``geo-ray``: arguments only; what the commands do is in the modules they call."""
+
+import argparse
+import os
+import sys
+
+from geo_ray.cli import bundle, cells, evaluate, geotag, serve, train
+from geo_ray.errors import GeoRayError
+
+COMMANDS = (geotag.add, evaluate.add_evaluate, evaluate.add_report, bundle.add, cells.add, train.add, serve.add)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 1 for a job whose rows failed, 2 for what could not be started."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except GeoRayError as error:
+        print(f"geo-ray {arguments.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="geo-ray", description="Where in the world was this photo taken?")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in COMMANDS:
+        add(commands)
+    return parser

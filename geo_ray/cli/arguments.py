@@ -1,0 +1,20 @@
+"""What several commands share."""
+
+import argparse
+from typing import Any
+
+
+def command(commands: Any, name: str, run: Any, help_text: str, epilog: str) -> argparse.ArgumentParser:
+    """A command's parser; ``run`` is called with what was given."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says which Ray to run on."""
+    where = "Ray to run on: local, auto or HOST:PORT (default: auto, the cluster of RAY_ADDRESS, or else this machine)"
+    parser.add_argument("--address", default="auto", help=where)

@@ -1,0 +1,120 @@
+"""The stages of a bundle of cells: rank, search, refine. Shapes: K cells, M members, D features."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from geo_ray.cells.store import read_partition
+from geo_ray.index.refine import Matches, rank_cells, refine
+from geo_ray.models.bundle import CELLS, open_bundle
+from geo_ray.models.clip import read_head
+from geo_ray.pipeline.columns import Batch, Column, located
+from geo_ray.pipeline.stage import Runtime, Stage
+
+MATCHES = ("prototype_distance", "member_distance", "member_latlon")  # the fields of index.refine.Matches
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankCells:
+    """Image features to the most probable cells by the geocell head."""
+
+    bundle: str
+    num_features: int
+    num_cells: int
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The features."""
+        return ("image_features",)
+
+    @property
+    def writes(self) -> tuple[Column, ...]:
+        """Cell numbers and their probabilities among all cells, (K,) each, most probable first."""
+        return (
+            Column(name="cells", dtype="int64", shape=(self.num_cells,), fill=0),
+            Column(name="cell_probabilities", dtype="float32", shape=(self.num_cells,), fill=0.0),
+        )
+
+    def build(self, runtime: Runtime) -> Stage:
+        """Loads the head; it runs on the CPU, being a hundredth of the tower's work."""
+        bundle = open_bundle(self.bundle)
+        weight, bias = read_head(bundle)
+        weight = weight.T.astype(np.float64)  # or the batch's size would show in the last digits, as in index.shard
+        temperature = bundle.refinement.logit_temperature
+
+        def run(batch: Batch) -> Batch:
+            cells, probability = rank_cells(batch["image_features"] @ weight + bias, self.num_cells, temperature)
+            return {"cells": cells, "cell_probabilities": probability}
+
+        return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPrototypes:
+    """The nearest prototype and members in each candidate cell."""
+
+    bundle: str
+    num_cells: int
+    num_members: int
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The features and the candidate cells."""
+        return ("image_features", "cells")
+
+    @property
+    def writes(self) -> tuple[Column, ...]:
+        """Distances in feature space, inf where there is nothing, and the members' places in degrees."""
+        k, m = self.num_cells, self.num_members
+        return (
+            Column(name="prototype_distance", dtype="float32", shape=(k,), fill=np.inf),
+            Column(name="member_distance", dtype="float32", shape=(k, m), fill=np.inf),
+            Column(name="member_latlon", dtype="float64", shape=(k, m, 2), fill=0.0),
+        )
+
+    def build(self, runtime: Runtime) -> Stage:
+        """Asks the runtime for a searcher."""
+        searcher = runtime.searcher(self.bundle)
+        members = open_bundle(self.bundle).refinement.members
+
+        def run(batch: Batch) -> Batch:
+            found = searcher.search(batch["cells"], batch["image_features"], self.num_members, members)
+            return dict(vars(found))
+
+        return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refine:
+    """Cells and their nearest members to one point, and every candidate's point and probability."""
+
+    bundle: str
+    num_cells: int
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What ``RankCells`` and ``SearchPrototypes`` found."""
+        return ("cells", "cell_probabilities", *MATCHES)
+
+    @property
+    def writes(self) -> tuple[Column, ...]:
+        """The point, the candidates, and the best cell's centre before refinement."""
+        return located(self.num_cells)
+
+    def build(self, runtime: Runtime) -> Stage:
+        """Loads the cells' centres."""
+        bundle = open_bundle(self.bundle)
+        centers = read_partition(bundle.path(CELLS)).centers
+
+        def run(batch: Batch) -> Batch:
+            found = Matches(**{name: batch[name] for name in MATCHES})
+            places = centers[batch["cells"]]
+            refined = refine(batch["cell_probabilities"], places, found, bundle.refinement)
+            return {
+                **vars(refined),
+                "cells": batch["cells"],
+                "spread_km": refined.spread_km,
+                "top_latlon": places[:, 0],
+            }
+
+        return run

@@ -1,0 +1,47 @@
+"""The complete settings of one training run of a small CLIP on overhead crops with captions."""
+
+from dataclasses import dataclass
+
+from geo_ray.train.config import LoopConfig
+
+SHARES = ("town_share", "region_share", "country_share")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionConfig(LoopConfig):
+    """Which countries are held out, what captions say, and how the two towers are trained.
+
+    Held out are ``num_held_out`` of the countries with at least ``min_photos`` photo locations, and every place less
+    than ``apart_km`` from one of them. ``pairs_per_step`` images and captions meet in a step of each worker.
+    """
+
+    num_held_out: int = 18
+    min_photos: int = 50
+    # Beyond the corner of the widest view (400 km x 1.05 / sqrt 2 = 297 km): no pixel of a held-out country is seen.
+    apart_km: float = 300.0
+
+    pairs_per_step: int = 192
+    text_width: int = 128
+    text_layers: int = 2
+    context_length: int = 48
+
+    # The shares of the captions that name each; one that would name nothing names the country (after PIGEON, appendix
+    # B.2, where the country is always named).
+    town_share: float = 0.6
+    region_share: float = 0.6
+    country_share: float = 0.7
+
+    jitter: float = 0.05
+    rotation_degrees: float = 10.0
+    strength: float = 0.25  # of the augmentation, from 0 to 1
+
+    towns_per_label: int = 30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_positive("num_held_out", "min_photos", "pairs_per_step", "text_layers", "towns_per_label")
+        if self.apart_km < 0:
+            raise ValueError(f"apart_km={self.apart_km} must not be negative")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be from 0 to 1")

@@ -1,0 +1,157 @@
+"""Contrastive training of a small CLIP: its two towers, a step, and what every worker runs.
+
+Shapes: B batch, S image side, T tokens, D features.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import nn
+
+from geo_ray.datasets import earth
+from geo_ray.models.losses import image_text_contrastive
+from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
+from geo_ray.train.augment import augment
+from geo_ray.train.caption_config import CaptionConfig
+from geo_ray.train.captions import draw_captions
+from geo_ray.train.held_out import NamedPlaces, read_places
+from geo_ray.train.loop import fresh_tower, prepared, run_steps
+from geo_ray.train.step import normalize
+
+HEAD_WIDTH = 32
+
+
+class TextTower(nn.Module):
+    """CLIP's text transformer, small and with fresh weights; every token sees every other."""
+
+    def __init__(self, config: CaptionConfig) -> None:
+        super().__init__()
+        from open_clip.transformer import TextTransformer  # 2 s to import
+
+        self.transformer = TextTransformer(
+            context_length=config.context_length,
+            width=config.text_width,
+            heads=config.text_width // HEAD_WIDTH,
+            layers=config.text_layers,
+            output_dim=config.num_features,
+            no_causal_mask=True,
+            use_pad_mask=True,
+        )
+
+    def forward(self, tokens: Int[torch.Tensor, "B T"]) -> Float[torch.Tensor, "B D"]:
+        """Text features, not normalised; T is at most the context's length."""
+        features: torch.Tensor = self.transformer(tokens)
+        return features
+
+
+class ContrastiveModel(nn.Module):
+    """An image tower, a text tower and the learned scale of their similarity."""
+
+    def __init__(self, tower: nn.Module, text: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+        self.text = text
+        self.log_logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(
+        self, pixels: Float[torch.Tensor, "B 3 S S"], tokens: Int[torch.Tensor, "B T"]
+    ) -> tuple[Float[torch.Tensor, "B D"], Float[torch.Tensor, "B D"], Float[torch.Tensor, ""]]:
+        """Image and text features of length one, and the logit scale (at most 100 as in CLIP)."""
+        images = nn.functional.normalize(self.tower(pixels).float(), dim=1)
+        texts = nn.functional.normalize(self.text(tokens).float(), dim=1)
+        return images, texts, self.log_logit_scale.exp().clamp(max=100.0)
+
+
+def tokenize(captions: list[str], context_length: int) -> Int[torch.Tensor, "B T"]:
+    """CLIP's byte pairs, as many columns as the longest caption needs."""
+    tokens: torch.Tensor = _tokenizer(context_length)(captions)
+    return tokens[:, : int((tokens != 0).sum(dim=1).max())]
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(context_length: int) -> Any:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer(context_length=context_length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionBatch:
+    """Views (B, 3, S, S) in 0..1, their captions' tokens (B, T), and the number of each distinct caption (B)."""
+
+    pixels: torch.Tensor
+    tokens: torch.Tensor
+    captions: torch.Tensor
+
+
+def country_weights(places: NamedPlaces) -> Float64[np.ndarray, "n"]:
+    """Chance of drawing each place: a country's is the root of its blocks' count, shared alike by its blocks.
+
+    A block is a quarter degree (``datasets.earth``); a third of the photos lie in 200 cities, and in one country.
+    """
+    _, block, in_block = np.unique(earth.block_ids(places.latlon), return_inverse=True, return_counts=True)
+    weights = 1 / np.sqrt(in_block[block])
+    _, country = np.unique(places.countries.astype(str), return_inverse=True)
+    weights = weights / np.sqrt(np.bincount(country, weights))[country]
+    return np.asarray(weights / weights.sum())
+
+
+def caption_batches(places: NamedPlaces, config: CaptionConfig, rank: int) -> Iterator[CaptionBatch]:
+    """Batches without end; every rank draws its own."""
+    rng = np.random.default_rng((config.seed, rank))
+    generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
+    weights = country_weights(places)
+    raster = earth.raster(earth.RASTERS[0])
+    while True:
+        drawn = places.take(rng.choice(len(places), config.pairs_per_step, p=weights))
+        views = earth.jittered_views(drawn.latlon, rng, config.jitter, config.rotation_degrees)
+        pixels = earth.sample(raster, earth.view_grid(views, config.image_size)) / 255
+        captions = draw_captions(drawn, config, rng)
+        yield CaptionBatch(
+            pixels=augment(pixels, generator, strength=config.strength),
+            tokens=tokenize(captions, config.context_length),
+            captions=torch.from_numpy(np.unique(captions, return_inverse=True)[1]),
+        )
+
+
+def caption_losses(
+    model: nn.Module, batch: CaptionBatch, constants: tuple[tuple[float, ...], tuple[float, ...]]
+) -> dict[str, torch.Tensor]:
+    """The contrast between images and captions as ``total``, and the logit scale that it has reached.
+
+    Negatives are this worker's own, as in PIGEON's code.
+    """
+    pixels = normalize(batch.pixels, *constants)
+    with torch.autocast(pixels.device.type, torch.bfloat16):
+        images, texts, logit_scale = model(pixels, batch.tokens)
+    total = image_text_contrastive(images, texts, batch.captions, logit_scale)
+    return {"total": total, "logit_scale": logit_scale}
+
+
+def contrastive_worker(settings: dict[str, Any]) -> None:
+    """Train on this rank's batches.
+
+    ``settings`` holds the ``CaptionConfig`` as a dict under ``config`` and the path of the training places under
+    ``places``.
+    """
+    config = CaptionConfig(**settings["config"])
+    tower = fresh_tower(config)
+    model = prepared(ContrastiveModel(tower, TextTower(config)))
+    places = read_places(Path(settings["places"]))
+    run_steps(model, _losses(model, places, config), config)
+
+
+def _losses(model: nn.Module, places: NamedPlaces, config: CaptionConfig) -> Iterator[dict[str, torch.Tensor]]:
+    device = ray.train.torch.get_device()
+    for batch in caption_batches(places, config, ray.train.get_context().get_world_rank()):
+        on_device = CaptionBatch(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
+        yield caption_losses(model, on_device, (CLIP_MEAN, CLIP_STD))

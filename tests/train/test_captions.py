@@ -1,0 +1,54 @@
+"""Captions: StreetCLIP's words, and parts left out as often as asked."""
+
+import numpy as np
+import pytest
+
+from geo_ray.atlas.geonames import english_names
+from geo_ray.train.caption_config import CaptionConfig
+from geo_ray.train.captions import WITH_ARTICLE, country_words, draw_captions, place_caption
+from geo_ray.train.held_out import NamedPlaces
+
+
+def places(n, town="Lund", region="Skåne", country="SE"):
+    return NamedPlaces(
+        latlon=np.zeros((n, 2)),
+        countries=np.full(n, country, dtype=object),
+        regions=np.full(n, region, dtype=object),
+        towns=np.full(n, town, dtype=object),
+    )
+
+
+def test_the_whole_caption_is_streetclips():
+    whole = place_caption(town="Lund", region="Skåne", country="Sweden")
+    assert whole == "A satellite crop close to the town of Lund in the region of Skåne in Sweden."
+    assert place_caption(country="the Netherlands") == "A satellite crop in the Netherlands."
+
+
+def test_countries_are_named_as_in_a_sentence():
+    assert country_words("NL") == "the Netherlands"
+    assert country_words("FR") == "France"
+    assert country_words("KR") == "South Korea"
+    assert set(english_names()) >= WITH_ARTICLE
+    assert not any(country_words(code).lower().startswith("the the ") for code in english_names())
+
+
+def test_parts_are_left_out_as_often_as_asked():
+    config = CaptionConfig(town_share=0.5, region_share=0.25, country_share=0.8)
+    captions = draw_captions(places(4000), config, np.random.default_rng(0))
+    share = {word: np.mean([word in caption for caption in captions]) for word in ("Lund", "Skåne", "Sweden")}
+    assert share["Lund"] == pytest.approx(0.5, abs=0.03)
+    assert share["Skåne"] == pytest.approx(0.25, abs=0.03)
+    assert share["Sweden"] == pytest.approx(0.8 + 0.2 * 0.5 * 0.75, abs=0.03)  # always, where nothing else is named
+    assert len(set(captions)) == 7
+
+
+@pytest.mark.parametrize("missing", [{"town": ""}, {"region": ""}, {"town": "", "region": ""}])
+def test_what_is_unknown_is_left_out(missing):
+    captions = draw_captions(places(300, **missing), CaptionConfig(), np.random.default_rng(1))
+    assert not any(gap in caption for caption in captions for gap in ("town of in", "region of in", "of .", "  "))
+    assert all(any(word in caption for word in ("Lund", "Skåne", "Sweden")) for caption in captions)
+
+
+def test_captions_follow_the_generator():
+    first, again, other = (draw_captions(places(20), CaptionConfig(), np.random.default_rng(s)) for s in (3, 3, 4))
+    assert first == again != other
