@@ -129,10 +129,11 @@ def _cell_search(
 
 def _recoded(part: PrototypeIndex, dtype: Dtype) -> PrototypeIndex:
     """The same index with its features stored otherwise."""
-    stored = {
-        name: encode_features(getattr(part, name).decode(), dtype) for name in ("prototype_features", "member_features")
-    }
-    return dataclasses.replace(part, **stored)
+    return dataclasses.replace(
+        part,
+        prototype_features=encode_features(part.prototype_features.decode(), dtype),
+        member_features=encode_features(part.member_features.decode(), dtype),
+    )
 
 
 def _rate(search: Callable[[slice], np.ndarray], options: Bench | GatedBench) -> tuple[float, np.ndarray]:
@@ -178,8 +179,8 @@ def _data(options: Bench | GatedBench) -> str:
     m = options.mixture
     return (
         f"{m.num_vectors} x {m.num_features} random features, not of images: a Gaussian mixture in the proportions of "
-        f"earth-tiny's cells, {m.num_cells} cells, {MEMBERS_A_PROTOTYPE} members to a prototype, of length one; a query "
-        f"is a member moved by {options.noise} of the members' standard deviation"
+        f"earth-tiny's cells, {m.num_cells} cells, {MEMBERS_A_PROTOTYPE} members to a prototype, of length one; a "
+        f"query is a member moved by {options.noise} of the members' standard deviation"
     )
 
 

@@ -15,7 +15,7 @@ from geo_ray.index.engine import DESCRIPTION, FORMAT, HNSW, IVF, Engine, EngineI
 from geo_ray.index.faiss_engines import FaissEngine, FlatEngine
 from geo_ray.index.features import check_finite
 from geo_ray.index.hnswlib_engine import HnswLibEngine
-from geo_ray.index.store import METRICS, Metric
+from geo_ray.index.store import Metric
 
 __all__ = ["HNSW", "IVF", "Engine", "Flat", "HnswLib", "build_engine", "open_engine"]
 
@@ -35,8 +35,6 @@ def build_engine(
     encoder_fingerprint: str = "",
 ) -> Engine:
     """The engine of these vectors; ``InputError`` where there are none, or where they hold NaN."""
-    if metric not in METRICS:
-        raise ValueError(f"metric={metric!r} must be one of {METRICS}")
     if len(vectors) == 0:
         raise InputError("an index of no vectors can't be built; check that images were embedded")
     check_finite(vectors)

@@ -86,12 +86,10 @@ def widen(codes: Any, out: Float32[np.ndarray, "m D"]) -> Float32[np.ndarray, "m
 
 def encode_features(features: Float[np.ndarray, "n D"], dtype: Dtype = "int8") -> StoredFeatures:
     """Vectors stored so; ``InputError`` where values are NaN, infinite, or too large for the type."""
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} must be one of {tuple(DTYPES)}")
     check_finite(features)
     if dtype != "int8":
         largest = float(np.abs(features).max(initial=0.0))
-        if largest > np.finfo(DTYPES[dtype]).max:
+        if largest > float(np.finfo(DTYPES[dtype]).max):
             raise InputError(f"features as large as {largest:.3g} don't fit {dtype}; scale them or use float32")
         return StoredFeatures(codes=np.ascontiguousarray(features, DTYPES[dtype]))
     scales = (np.abs(features).max(axis=1, initial=1e-12) / 127).astype(np.float32)

@@ -18,7 +18,6 @@ from geo_ray.index.refine import Refined
 FORMAT = 1
 DTYPES = ("float16", "float32")
 LENGTH_TOLERANCE = 1e-3  # float16 changes a length by up to 2.5e-4
-
 MAX_LOGIT_SCALE = 1e6  # CLIP's is at most 100
 
 QUERY_BLOCK = 256  # images compared at once, each time with
@@ -85,7 +84,7 @@ class Gallery:
 
         Probabilities are the softmax of ``logit_scale`` times the cosines over the whole gallery; a gallery of fewer
         places than ``num_candidates`` answers with all. An image's answer is the same to the last bit whatever batch it
-        comes in. Memory: 70 MB at most, and the candidates.
+        comes in. Memory: 40 MB at 512 features, and the answer.
         """
         if odd := np.flatnonzero(_odd_lengths(features)).tolist():
             raise ValueError(f"image features {odd[:3]} of {len(features)} are not of length one")
@@ -203,7 +202,8 @@ def _dots(places: Float[np.ndarray, "K D"], features: Float64[np.ndarray, "D"]) 
 
 def _odd_lengths(features: Float[np.ndarray, "_ D"]) -> np.ndarray:
     """Which vectors are not of length one, or not finite."""
-    lengths = np.sqrt(np.square(features, dtype=np.float32).sum(axis=1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.sqrt(np.square(features, dtype=np.float32).sum(axis=1))
     return np.asarray(~(np.abs(lengths - 1) <= LENGTH_TOLERANCE))
 
 

@@ -97,7 +97,7 @@ def mixture_queries(
 
 
 def _unit(vectors: Float32[np.ndarray, "n D"]) -> Float32[np.ndarray, "n D"]:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def _bundle() -> Path:

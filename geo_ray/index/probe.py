@@ -148,7 +148,7 @@ class Probe:
         going = np.arange(n)
         while len(going):
             rows, below = self._below(cosines, going, answer[going], log_p[going]).best(1)
-            better = cosines[going, rows[:, 0]] > 1.01 * cosines[going, answer[going]]
+            better = cosines[going, rows[:, 0]] > cosines[going, answer[going]]
             going = going[better]
             parent[going], above[going] = answer[going], log_p[going]
             answer[going], log_p[going] = rows[better, 0], below[better, 0]

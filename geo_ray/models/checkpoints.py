@@ -99,7 +99,7 @@ def _image_processor(folder: Path) -> dict[str, Any]:
 def _read_open_clip(folder: Path, sha256: str | None) -> ClipCheckpoint:
     content = read_json(folder / OPEN_CLIP_CONFIG)
     config = _open_clip_config(content.get("model_cfg"))
-    mean, std = _open_clip_preprocessing(content.get("preprocess_cfg") or {}, config["vision_cfg"]["image_size"])
+    mean, std = _open_clip_preprocessing(content.get("preprocess_cfg", {}), config["vision_cfg"]["image_size"])
     shapes = _shapes(config, OPEN_CLIP_CONFIG)
     state, digest = read_tensors(find_weights(folder, OPEN_CLIP_WEIGHTS, WEIGHTS), shapes, sha256, TEXT_TOWER)
     return _checkpoint(config, state, "open_clip", mean, std, digest)
@@ -124,8 +124,10 @@ def _open_clip_config(given: Any) -> dict[str, Any]:
 
 
 def _open_clip_preprocessing(
-    given: Mapping[str, Any], image_size: int
+    given: Any, image_size: int
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    if not isinstance(given, dict):
+        raise InputError(f"{OPEN_CLIP_CONFIG}: preprocess_cfg is {given!r}, not an object")
     wanted = {"interpolation": "bicubic", "resize_mode": "shortest", "mode": "RGB"}
     for name, value in wanted.items():
         if given.get(name, value) != value:
@@ -134,7 +136,7 @@ def _open_clip_preprocessing(
     size = square_side(given.get("size") or image_size, "preprocess_cfg.size")
     if size != image_size:
         raise InputError(f"{OPEN_CLIP_CONFIG}: preprocess_cfg.size={size} is not vision_cfg.image_size={image_size}")
-    return triple(given.get("mean", CLIP_MEAN)), triple(given.get("std", CLIP_STD), above=0)
+    return triple(given.get("mean", CLIP_MEAN)), triple(given.get("std", CLIP_STD), above=0.0)
 
 
 def _shapes(config: Mapping[str, Any], name: str) -> dict[str, Shape]:

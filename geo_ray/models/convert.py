@@ -190,7 +190,7 @@ def normalization(
             raise InputError(f"{PREPROCESSOR}: {name}={processor.get(name)!r} is preprocessing that geo-ray lacks: "
                              f"it scales the shorter side to the vision tower's image_size={image_size} (bicubic, 3), "
                              "crops the centre, divides by 255")  # fmt: skip
-    return triple(processor.get("image_mean", CLIP_MEAN)), triple(processor.get("image_std", CLIP_STD), above=0)
+    return triple(processor.get("image_mean", CLIP_MEAN)), triple(processor.get("image_std", CLIP_STD), above=0.0)
 
 
 def _edge(size: Any, *names: str) -> Any:

@@ -1,6 +1,7 @@
 """Search of a gallery against brute force in float64, whatever batch an image comes in, and its files."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -164,15 +165,15 @@ def test_by_hand():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("logit_scale", 0.0), ("logit_scale", -1.0), ("logit_scale", np.nan), ("logit_scale", np.inf),
-     ("num_candidates", 0)],
+    [("logit_scale", 0.0), ("logit_scale", -1.0), ("logit_scale", 1e7), ("logit_scale", np.nan),
+     ("logit_scale", np.inf), ("num_candidates", 0)],
 )  # fmt: skip
 def test_parameters_that_cannot_work_are_refused(name, value):
-    with pytest.raises(ValueError, match=f"gallery search: {name}={value} must be"):
+    with pytest.raises(ValueError, match=re.escape(f"gallery search: {name}={value} must be")):
         GallerySearch(**{"logit_scale": 1.0, name: value})
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0.5])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30, 0.5])
 def test_image_features_that_are_not_of_length_one_are_refused(value):
     gallery, images = example(30, 3, 8)
     images[1] *= value

@@ -1,0 +1,155 @@
+"""Zero-shot and gallery bundles, and panoramas: one graph in process and on Ray Data, one report, one calibration."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from geo_ray.cli import main
+from geo_ray.data.calibrate import calibrate
+from geo_ray.data.geotag import GeotagOptions, geotag, prepare
+from geo_ray.data.sinks import prediction_table
+from geo_ray.data.sources import fetch, input_batches, list_inputs, num_views
+from geo_ray.errors import InputError
+from geo_ray.models.bundle import open_bundle
+from geo_ray.models.geoclip import CLIP_FEATURES
+from geo_ray.models.published import Import, LabelChoice, import_bundle
+from geo_ray.pipeline.graph import graph_of
+from geo_ray.pipeline.local import run_local
+from geo_ray.remote.place import Place
+from tests.crops import write_crops
+from tests.models.checkpoint_files import TINY, write_hugging_face
+
+PLACE = Place(num_workers=2, batch_size=16)
+NUM_IMAGES = 60
+KINDS = ("streetclip", "beam", "tree", "geoclip")
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    """A bundle of each kind and method, of random weights."""
+    folder = tmp_path_factory.mktemp("bundles")
+    plain = write_hugging_face(folder / "hf")
+    wide = write_hugging_face(folder / "wide", TINY | {"projection_dim": CLIP_FEATURES})
+    few = LabelChoice(num_cities=3)
+    wanted = {
+        "streetclip": Import(kind="streetclip", source=str(plain), labels=few),
+        "beam": Import(kind="openclip", source=str(plain), labels=few, method="beam"),
+        "tree": Import(kind="openclip", source=str(plain), labels=LabelChoice(num_cities=1), method="tree"),
+        "geoclip": Import(kind="geoclip", source=str(wide)),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        for name, what in wanted.items():
+            import_bundle(what, folder / name, say=lambda text: None)
+    return {name: str(folder / name) for name in wanted}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Crops, one file that is no image, a manifest of four-view items, and a truth table."""
+    folder = tmp_path_factory.mktemp("crops")
+    names = [path.name for path in write_crops(folder / "in", NUM_IMAGES, seed=5)]
+    (folder / "in" / "bad.jpg").write_bytes(b"no image")
+    with (folder / "views.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["panorama", "path"])
+        table.writerows([f"p{number // 4:02d}", f"in/{name}"] for number, name in enumerate(names))
+    rng = np.random.default_rng(0)
+    with (folder / "truth.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image_id", "latitude", "longitude"])
+        table.writerows([name, *rng.uniform((-60, -180), (70, 180))] for name in names)
+    return folder
+
+
+def local_rows(bundle, inputs):
+    graph = graph_of(open_bundle(bundle), num_views=num_views(inputs))
+    answers = run_local(graph, map(fetch, input_batches(inputs, 7)))
+    return {row["image_id"]: row for answer in answers for row in prediction_table(answer).to_pylist()}
+
+
+def ray_rows(bundle, inputs, output, **options):
+    options = GeotagOptions(inputs=(str(inputs),), output=str(output), bundle=bundle, **options)
+    geotag(prepare(options), PLACE)
+    return {row["image_id"]: row for row in pq.read_table(output / "predictions").to_pylist()}
+
+
+def assert_same(rows, oracle):
+    assert rows.keys() == oracle.keys()
+    for image_id, row in rows.items():
+        expected = oracle[image_id]
+        for name in ("cell_id", "country", "region", "place", "problem", "radius_km_90"):
+            assert row[name] == expected[name]
+        if not row["problem"]:
+            numbers = ("latitude", "longitude", "probability")
+            np.testing.assert_allclose([row[n] for n in numbers], [expected[n] for n in numbers], rtol=0, atol=1e-6)
+            assert [c["cell_id"] for c in row["candidates"]] == [c["cell_id"] for c in expected["candidates"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ray_data_answers_as_in_process(kind, bundles, images, tmp_path, ray_session):
+    oracle = local_rows(bundles[kind], list_inputs([str(images / "in")]))
+    assert_same(ray_rows(bundles[kind], images / "in", tmp_path), oracle)
+    assert oracle["bad.jpg"]["problem"] == "undecodable"
+    good = [row for row in oracle.values() if not row["problem"]]
+    assert len(good) == NUM_IMAGES
+    assert all(row["radius_km_50"] is None for row in good)  # nothing was calibrated: nothing is claimed
+    assert all(len(row["candidates"]) == 5 for row in good)
+    assert all(0 < row["probability"] <= 1 for row in good)
+
+
+@pytest.mark.parametrize("kind", ["streetclip", "geoclip"])
+def test_panoramas_are_items_of_four_views(kind, bundles, images, tmp_path, ray_session):
+    items = list_inputs([str(images / "views.csv")], views_by="panorama")
+    assert len(items) == NUM_IMAGES // 4
+    oracle = local_rows(bundles[kind], items)
+    assert_same(ray_rows(bundles[kind], images / "views.csv", tmp_path, views_by="panorama"), oracle)
+
+
+@pytest.mark.parametrize("kind", ["streetclip", "geoclip"])
+def test_evaluate_and_report_take_the_output_as_any_other(kind, bundles, images, tmp_path, capsys, ray_session):
+    ray_rows(bundles[kind], images / "in", tmp_path)
+    metrics = tmp_path / "metrics.json"
+    arguments = ["evaluate", str(tmp_path), "--truth", str(images / "truth.csv"), "--json", str(metrics)]
+    assert main(arguments) == 0
+    written = json.loads(metrics.read_text())
+    assert written["num_images"] == NUM_IMAGES
+    assert written["radius_coverage"] == {"50": None, "90": None}
+    assert (written["cell_centre"] is None) == (kind == "geoclip")
+    assert main(["report", str(tmp_path), "--truth", str(images / "truth.csv")]) == 0
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    capsys.readouterr()
+
+
+def test_a_calibrated_bundle_states_radii_that_hold(bundles, images, tmp_path, ray_session):
+    """On the images it was fitted on, half of the truths lie within the 50 % radius, nine tenths in the other."""
+    said = calibrate(bundles["streetclip"], (str(images / "in"),), str(images / "truth.csv"), tmp_path / "b", PLACE)
+    assert f"{NUM_IMAGES} images matched" in said
+    calibrated = open_bundle(str(tmp_path / "b"))
+    assert calibrated.provenance["calibrated_on"] == NUM_IMAGES
+    assert calibrated.fingerprint != open_bundle(bundles["streetclip"]).fingerprint
+    ray_rows(str(tmp_path / "b"), images / "in", tmp_path / "out")
+    assert main(["evaluate", str(tmp_path / "out"), "--truth", str(images / "truth.csv"), "--json",
+                 str(tmp_path / "m.json")]) == 0  # fmt: skip
+    coverage = json.loads((tmp_path / "m.json").read_text())["radius_coverage"]
+    assert 0.5 <= coverage["50"] <= 0.5 + 2 / NUM_IMAGES
+    assert 0.9 <= coverage["90"] <= 0.9 + 2 / NUM_IMAGES
+
+
+def test_too_few_images_calibrate_nothing(bundles, images, tmp_path, ray_session):
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((images / "in").glob("0*.jpg"))[:5]:
+        (few / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match="radii need at least 50"):
+        calibrate(bundles["streetclip"], (str(few),), str(images / "truth.csv"), tmp_path / "b", PLACE)
+
+
+def test_the_command_line_says_that_no_radius_is_known(bundles, images, capsys):
+    assert main(["geotag", str(images / "in" / "000.jpg"), "--bundle", bundles["streetclip"]]) == 0
+    text = capsys.readouterr().out
+    assert "how far off it may be is not known" in text
+    assert "CC-BY-NC-4.0" in text
