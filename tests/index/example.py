@@ -32,8 +32,7 @@ def tied_index(num_rows=50_000, num_features=256, num_cells=60, dtype="float32",
     features = rng.integers(-1, 2, (num_rows, num_features)).astype(np.float32)
     features[rng.random(num_rows) < 0.3] = features[0]
     counts = rng.multinomial(num_rows, 1 / np.arange(1, num_cells + 1) / (1 / np.arange(1, num_cells + 1)).sum())
-    counts[[0, 4]] += counts[[4, 0]] * [1, -1]  # cell 4 is empty
-    counts[0] += num_rows - counts.sum()
+    counts[0], counts[4] = counts[0] + counts[4], 0
     sizes = [np.diff([*range(0, count, 20), count]) for count in counts]  # prototypes of twenty
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
     prototypes = np.add.reduceat(features, offsets[:-1]) / np.diff(offsets)[:, None]

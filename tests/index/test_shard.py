@@ -1,11 +1,15 @@
 """Search of a shard against two loops over everything."""
 
+import dataclasses
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from geo_ray.errors import BundleError, InputError
 from geo_ray.index.shard import Searcher, Shard, open_shard
-from geo_ray.index.store import write_index
-from tests.index.example import NUM_CELLS, example_index
+from geo_ray.index.store import read_index, write_index
+from tests.index.example import NUM_CELLS, example_index, slow_distances, tied_index
 
 
 def queries(n, k=4, seed=1):
@@ -24,20 +28,21 @@ def slow_search(index, cells, features, num_members, members):
             if not own_prototypes:
                 answer[row, rank] = np.inf, []
                 continue
-            apart = {p: np.linalg.norm(features[row].astype(float) - prototypes[p]) for p in own_prototypes}
+            apart = {p: slow_distances(features[row], prototypes[p : p + 1], index.metric)[0] for p in own_prototypes}
             best = min(apart, key=apart.get)
             asked = [best] if members == "prototype" else own_prototypes
             rows = [m for p in asked for m in range(*index.member_offsets[p : p + 2])]
-            near = sorted((np.linalg.norm(features[row].astype(float) - stored[m]), m) for m in rows)[:num_members]
-            answer[row, rank] = apart[best], [(distance, index.member_latlon[m]) for distance, m in near]
+            near = sorted((slow_distances(features[row], stored[m : m + 1], index.metric)[0], m) for m in rows)
+            answer[row, rank] = apart[best], [(distance, index.member_latlon[m]) for distance, m in near[:num_members]]
     return answer
 
 
 @pytest.mark.parametrize("noise", ["own", "drop"])
 @pytest.mark.parametrize("members", ["prototype", "cell"])
 @pytest.mark.parametrize("num_members", [1, 3, 50])
-def test_fast_is_slow(noise, members, num_members):
-    index = example_index(noise)
+@pytest.mark.parametrize(("dtype", "metric"), [("int8", "l2"), ("float16", "ip"), ("float32", "l2")])
+def test_fast_is_slow(noise, members, num_members, dtype, metric):
+    index = example_index(noise, dtype=dtype, metric=metric)
     cells, features = queries(20)
     found = Shard(index).search(cells, features, num_members, members)
     assert found.member_distance.shape == (20, 4, num_members)
@@ -79,9 +84,114 @@ def test_row_order_and_batch_size_change_nothing():
     order = np.random.default_rng(3).permutation(40)
     shuffled = shard.search(cells[order], features[order], 3, "prototype")
     for name, value in vars(whole).items():
-        np.testing.assert_allclose(getattr(shuffled, name), value[order], rtol=1e-5)
+        np.testing.assert_array_equal(getattr(shuffled, name), value[order])
         parts = [shard.search(cells[i : i + 7], features[i : i + 7], 3, "prototype") for i in range(0, 40, 7)]
-        np.testing.assert_allclose(np.concatenate([getattr(part, name) for part in parts]), value, rtol=1e-5)
+        np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), value)
+
+
+def test_a_cell_of_minus_one_is_none():
+    shard = Shard(example_index())
+    cells, features = queries(10)
+    masked = np.where(np.arange(4) % 2, cells, -1)
+    found, whole = (shard.search(c, features, 2, "prototype") for c in (masked, cells))
+    for name, value in vars(whole).items():
+        np.testing.assert_array_equal(getattr(found, name)[:, 1::2], value[:, 1::2])
+    assert np.isinf(found.prototype_distance[:, ::2]).all()
+    assert np.isinf(found.member_distance[:, ::2]).all()
+
+
+@pytest.mark.parametrize("measure", [None, "l2", "ip", "cosine", "csls"])
+@pytest.mark.parametrize("num_members", [1, 5, 200])
+def test_neighbours_are_those_of_all_cells_together(measure, num_members):
+    index = example_index(dtype="float16")
+    hubness = np.random.default_rng(2).random(len(index.member_latlon)).astype(np.float32)
+    index = dataclasses.replace(index, member_hubness=hubness)
+    cells, features = queries(15)
+    cells[3], cells[4, 1:] = [2, 6, -1, -1], -1
+    found = Shard(index).neighbours(cells, features, num_members, measure)
+    stored = index.member_features.decode()
+    for row, own in enumerate(cells):
+        ranges = [range(*index.cell_members[cell : cell + 2]) for cell in own if cell >= 0]
+        rows = np.array([m for one in ranges for m in one], np.int64)
+        distances = slow_distances(features[row], stored[rows], measure or "l2", hubness[rows])
+        order = np.argsort(distances)[:num_members]
+        k = len(order)
+        assert found.ids[row, :k].tolist() == index.member_ids[rows[order]].tolist()
+        np.testing.assert_allclose(found.distance[row, :k], distances[order], atol=1e-9)
+        np.testing.assert_array_equal(found.latlon[row, :k], index.member_latlon[rows[order]])
+        assert (found.ids[row, k:] == -1).all()
+        assert np.isinf(found.distance[row, k:]).all()
+
+
+def test_neighbours_of_no_images_and_without_ids():
+    index = dataclasses.replace(example_index(), member_ids=None)
+    shard = Shard(index)
+    assert shard.neighbours(*queries(0), 3).ids.shape == (0, 3)
+    cells, features = queries(4)
+    ids = shard.neighbours(cells, features, 3).ids
+    np.testing.assert_array_equal(index.member_latlon[ids], shard.neighbours(cells, features, 3).latlon)
+
+
+def test_a_gallery_of_one():
+    index = example_index()
+    one = int(np.flatnonzero(np.diff(index.cell_members))[0])
+    first, last = index.cell_members[one : one + 2]
+    assert last > first
+    alone = dataclasses.replace(
+        index,
+        cell_offsets=np.array([0, 1]),
+        member_offsets=np.array([0, 1]),
+        prototype_latlon=index.prototype_latlon[:1],
+        member_latlon=index.member_latlon[:1],
+        member_ids=index.member_ids[:1],
+        prototype_features=_first(index.prototype_features),
+        member_features=_first(index.member_features),
+    )
+    found = Shard(alone).search(np.zeros((3, 1), np.int64), queries(3)[1], 2, "prototype")
+    np.testing.assert_array_equal(found.member_latlon[:, 0, 0], np.tile(index.member_latlon[:1], (3, 1)))
+    assert np.isfinite(found.member_distance[..., 0]).all()
+    assert np.isinf(found.member_distance[..., 1]).all()
+
+
+def _first(features):
+    return dataclasses.replace(features, codes=features.codes[:1], scales=features.scales[:1])
+
+
+def test_what_cannot_be_searched_is_refused():
+    shard = Shard(example_index())
+    cells, features = queries(5)
+    for wrong in (NUM_CELLS, -2):
+        with pytest.raises(ValueError, match=f"the index has {NUM_CELLS}"):
+            shard.search(np.full((5, 4), wrong), features, 1, "cell")
+    with pytest.raises(ValueError, match="images have 8 features, the index has 16"):
+        shard.search(cells, features[:, :8].copy(), 1, "cell")
+    features[2] = np.nan
+    with pytest.raises(InputError, match="1 of 5 images' feature vectors"):
+        shard.search(cells, features, 1, "cell")
+
+
+def test_a_shard_of_another_generation_is_refused(tmp_path):
+    write_index(dataclasses.replace(example_index(), generation="one"), tmp_path)
+    assert open_shard(tmp_path, generation="one").index.generation == "one"
+    with pytest.raises(BundleError, match="of generation one, not two"):
+        open_shard(tmp_path, generation="two")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "float32"])
+def test_a_search_takes_a_fifth_of_the_vectors_memory_at_most(tmp_path, dtype):
+    """Vectors are on disk: what is allocated to open and to search them is little."""
+    write_index(tied_index(num_rows=30_000, dtype=dtype), tmp_path)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(32, 256)).astype(np.float32)
+    cells = np.stack([rng.permutation(60)[:5] for _ in range(32)])
+    tracemalloc.start()
+    try:
+        shard = open_shard(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 0.1 * shard.index.member_features.size_bytes
+        shard.search(cells, features, 3, "prototype")
+        assert tracemalloc.get_traced_memory()[1] < 1.2 * read_index(tmp_path).member_features.size_bytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_folder_opens_as_a_searcher(tmp_path):
