@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from geo_ray.data.apply import apply_graph, fetch_inputs
-from geo_ray.data.geotag import rows_per_block
+from geo_ray.data.geotag import fitted, rows_per_block
 from geo_ray.data.sources import input_blocks, list_inputs, num_views
 from geo_ray.errors import InputError
 from geo_ray.evaluation.calibration import fit_radius
@@ -35,7 +35,8 @@ def calibrate(bundle_ref: str, inputs: tuple[str, ...], truth_path: str, output:
     bundle, truth = open_bundle(bundle_ref), read_truth(truth_path)
     items = list_inputs(inputs)
     graph = calibration_graph(bundle, num_views(items))
-    answers = apply_graph(fetch_inputs(input_blocks(items, rows_per_block(len(items), place))), graph, place)
+    blocks = input_blocks(items, rows_per_block(len(items), place))
+    answers = apply_graph(fetch_inputs(blocks), graph, fitted(place, blocks, items))
     table = pa.concat_tables(answers.iter_batches(batch_size=None, batch_format="pyarrow"))
     table = table.filter(pa.compute.equal(table["problem"], ""))
     predictions = Predictions(path=", ".join(inputs), table=table.select(["image_id"]), dataset=None, manifest={},

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import pyarrow as pa
+
 from geo_ray.data.answers import bundle_text
 from geo_ray.data.apply import apply_graph, fetch_inputs
 from geo_ray.data.ledger import Ledger, RunKey
@@ -89,12 +91,7 @@ def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
     start = time.perf_counter()
     if todo:
         blocks = input_blocks(todo, rows_per_block(len(todo), place))
-        narrow = dataclasses.replace(
-            place,
-            num_workers=min(place.num_workers, len(blocks)),
-            batch_size=max(1, place.batch_size // num_views(todo)),
-        )
-        answers = apply_graph(fetch_inputs(blocks), job.graph, narrow, output=prediction_table)
+        answers = apply_graph(fetch_inputs(blocks), job.graph, fitted(place, blocks, todo), output=prediction_table)
         per_file = min(ROWS_PER_FILE, len(todo))
         answers.write_parquet(job.ledger.predictions, filesystem=job.ledger.fs, min_rows_per_file=per_file)
     seconds = time.perf_counter() - start
@@ -105,6 +102,15 @@ def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
     job.ledger.finish(manifest)
     _check_budget(manifest, job.options.max_problem_share)
     return manifest
+
+
+def fitted(place: Place, blocks: Sequence[pa.Table], inputs: Sequence[Input]) -> Place:
+    """The place with no more workers than blocks, and batches that hold as many images whatever an item's views."""
+    return dataclasses.replace(
+        place,
+        num_workers=min(place.num_workers, len(blocks)),
+        batch_size=max(1, place.batch_size // num_views(inputs)),
+    )
 
 
 def rows_per_block(num_rows: int, place: Place) -> int:

@@ -13,7 +13,7 @@ from geo_ray.index.nearest import Measure
 from geo_ray.index.refine import Matches
 from geo_ray.index.shard import Neighbours, Searcher, nearest_of
 
-Request = tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n K"]]  # images, and their cells that the shard holds, else -1
+Request = tuple[np.ndarray, np.ndarray]  # n images, and their cells (n, K) that the shard holds, else -1
 
 
 def route(cells: Int[np.ndarray, "N K"], owners: Int[np.ndarray, "C"]) -> dict[int, Request]:
@@ -48,16 +48,19 @@ def merge_neighbours(
     requests: Sequence[Request], answers: Sequence[Neighbours], num_images: int, num_members: int
 ) -> Neighbours:
     """The nearest of all shards' neighbours; of equal distances the smaller id."""
-    shape = (num_images, max(1, len(answers)), num_members)
-    whole = Neighbours(ids=np.full(shape, -1, np.int64), distance=np.full(shape, np.inf), latlon=np.zeros((*shape, 2)))
+    shape = (num_images, max(1, len(answers)) * num_members)
+    whole = Neighbours(
+        ids=np.full(shape, -1, np.int64), distance=np.full(shape, np.inf), latlon=np.zeros((*shape, 2))
+    )
     for part, ((images, _), answer) in enumerate(zip(requests, answers, strict=True)):
+        columns = slice(part * num_members, (part + 1) * num_members)
         for name, values in vars(answer).items():
-            getattr(whole, name)[images, part] = values
-    return nearest_of(whole, num_images, num_members)
+            getattr(whole, name)[images, columns] = values
+    return nearest_of(whole, num_members)
 
 
 def merge_nearest(
-    ids: Sequence[Int64[np.ndarray, "N k"]], distances: Sequence[Float[np.ndarray, "N k"]], num_rows: int
+    ids: Sequence[Int64[np.ndarray, "N _"]], distances: Sequence[Float[np.ndarray, "N _"]], num_rows: int
 ) -> tuple[Int64[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
     """The nearest of what several engines found among vectors of their own, by ids that they share."""
     every, apart = np.concatenate(ids, axis=1), np.concatenate(distances, axis=1)

@@ -103,8 +103,13 @@ class Shard:
         blocks = index.member_offsets[self._blocks(cells)]
         rows, distance = search.nearest(features, images, blocks, num_members, self._workers)
         ids = np.where(rows < 0, -1, rows if index.member_ids is None else index.member_ids[rows])
-        found = Neighbours(ids=ids, distance=distance, latlon=self._places(rows))
-        return nearest_of(found, n, num_members)
+        width = k * num_members
+        found = Neighbours(
+            ids=ids.reshape(n, width),
+            distance=distance.reshape(n, width),
+            latlon=self._places(rows).reshape(n, width, 2),
+        )
+        return nearest_of(found, num_members)
 
     def _blocks(self, cells: Int[np.ndarray, "N K"]) -> Int64[np.ndarray, "P 2"]:
         """The prototypes of each image's cells."""
@@ -119,16 +124,13 @@ class Shard:
         return places
 
 
-def nearest_of(found: Neighbours, num_images: int, num_members: int) -> Neighbours:
-    """Of each image's rows of neighbours, which lie together, the nearest; of equal distances the smaller id."""
-    width = found.ids.size // max(1, num_images)
-    ids, distance = found.ids.reshape(num_images, width), found.distance.reshape(num_images, width)
-    latlon = found.latlon.reshape(num_images, width, 2)
-    order = np.lexsort((ids, distance))[:, :num_members]
+def nearest_of(found: Neighbours, num_members: int) -> Neighbours:
+    """The nearest of each image's neighbours; of equal distances the smaller id."""
+    order = np.lexsort((found.ids, found.distance))[:, :num_members]
     return Neighbours(
-        ids=np.take_along_axis(ids, order, axis=1),
-        distance=np.take_along_axis(distance, order, axis=1),
-        latlon=np.take_along_axis(latlon, order[..., None], axis=1),
+        ids=np.take_along_axis(found.ids, order, axis=1),
+        distance=np.take_along_axis(found.distance, order, axis=1),
+        latlon=np.take_along_axis(found.latlon, order[..., None], axis=1),
     )
 
 

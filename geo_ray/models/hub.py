@@ -38,7 +38,7 @@ def fetch(source: str, revision: str | None, patterns: Sequence[str]) -> Fetched
     Face hub, at a commit, tag or branch (main); or ``MODEL:TAG`` of open_clip's list, which is a repository there.
     Pickles are never downloaded. ``InputError`` says what can't be had and what to do.
     """
-    if Path(source).is_dir() or "://" in source:
+    if "://" in source or (source and Path(source).is_dir()):
         if revision is not None:
             raise InputError(f"{source}: a revision ({revision}) is something of the Hugging Face hub; leave it out")
         folder = _download(source, patterns) if "://" in source else Path(source)

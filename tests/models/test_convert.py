@@ -197,7 +197,9 @@ class TestConfig:
 class TestTensors:
     def test_names(self):
         assert hugging_face_names("visual.proj") == ("visual_projection.weight",)
-        assert hugging_face_names("transformer.resblocks.11.mlp.c_fc.bias") == ("text_model.encoder.layers.11.mlp.fc1.bias",)
+        assert hugging_face_names("transformer.resblocks.11.mlp.c_fc.bias") == (
+            "text_model.encoder.layers.11.mlp.fc1.bias",
+        )
         assert hugging_face_names("visual.transformer.resblocks.0.attn.in_proj_weight") == tuple(
             f"vision_model.encoder.layers.0.self_attn.{part}_proj.weight" for part in "qkv"
         )

@@ -1,0 +1,58 @@
+"""Ids of images: unique within a run by how they are made, and the form in which two tables' ids can be joined.
+
+An image that is a file is called by its path below the input, one in a container ``path#key``, where WebDataset would
+say ``__url__#__key__``; a table's rows have the ids that it gives them.
+"""
+
+import re
+import unicodedata
+from pathlib import PurePosixPath
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".jp2", ".heic", ".heif", ".avif"}
+)
+# Before the first "#", which a container's own path never has: it is written %23 there.
+CONTAINER_ID = re.compile(r"[^#]*\.(?:tar|tgz|tar\.\w+|zip|parquet|pq|msg|msgpack)#(?P<key>.*)", re.I | re.S)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name says that it is an image; macOS's ``._a.jpg`` holds what it knows of a.jpg instead."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
+
+
+def container_id(path: str, key: str) -> str:
+    """The id of what a container holds under a key; different for any two pairs of path and key."""
+    return f"{path.replace('%', '%25').replace('#', '%23')}#{key}"
+
+
+def readable(text: str) -> str:
+    """A text that can be written as UTF-8: a byte of a file's name that is no letter becomes its code."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class Unique:
+    """Gives each key of one container a name of its own: the second ``a`` becomes ``a~2``, by the order they come in."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def __call__(self, key: str) -> str:
+        """The key, or where it is taken the first free ``key~2``, ``key~3`` and so on."""
+        name, number = key, 2
+        while name in self._given:
+            name, number = f"{key}~{number}", number + 1
+        self._given.add(name)
+        return name
+
+
+def join_id(image_id: str) -> str:
+    """The form of an id to join by: without container and image suffix, ``/`` as ``_``, letters composed (NFC).
+
+    ``shard_0.msg#5d/02/870.jpg`` and MP16-Pro's ``5d_02_870.jpg`` both give ``5d_02_870``.
+    """
+    within = CONTAINER_ID.fullmatch(image_id)
+    key = within["key"] if within else image_id
+    suffix = PurePosixPath(key).suffix
+    stem = key[: -len(suffix)] if suffix.lower() in SUFFIXES else key
+    return unicodedata.normalize("NFC", stem.replace("\\", "/").strip("/").replace("/", "_"))

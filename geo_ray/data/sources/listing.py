@@ -1,0 +1,137 @@
+"""Names of files below folders and globs, in a fixed order, while they are still being listed."""
+
+import glob
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+from fsspec.utils import glob_translate
+
+from geo_ray.data.fetching import redacted
+from geo_ray.data.sources.ids import is_image_name
+from geo_ray.errors import REMOTE_ERRORS, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file: its path below what was named, where it lies, and its bytes where the listing said."""
+
+    path: str
+    uri: str
+    size: int | None = None
+
+
+@contextmanager
+def listing_errors(text: str) -> Iterator[None]:
+    """What listing can raise as an ``InputError`` that names the input."""
+    try:
+        yield
+    except REMOTE_ERRORS as error:
+        shown = redacted(text)
+        raise InputError(f"{shown!r} can't be listed ({error}); check the address and your credentials") from error
+
+
+def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a path or URI, which keeps no listings, and the path within it."""
+    fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+    return fs, str(path)
+
+
+def expand_braces(text: str) -> list[str]:
+    """``{000..102}`` and ``{a,b}`` written out, as WebDataset's URLs and shells have them."""
+    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", text)
+    if match is None:
+        return [text]
+    first, last, choices = match.groups()
+    parts = choices.split(",") if choices else [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)]
+    rest = expand_braces(text[match.end() :])
+    return [text[: match.start()] + part + tail for part, tail in itertools.product(parts, rest)]
+
+
+def is_folder(uri: str) -> bool:
+    """Whether a path or URI is a folder or a prefix; raises ``InputError`` where that can't be told."""
+    if "://" not in uri:
+        return os.path.isdir(uri)
+    with listing_errors(uri):
+        fs, path = filesystem(uri)
+        return bool(fs.isdir(path))
+
+
+def walk(uri: str) -> Iterator[Found]:
+    """All files below a folder or prefix, sorted by their paths, a folder or a page of a listing at a time.
+
+    Local folders with an image's suffix are there too, as files that can't be read. Links to folders are not followed.
+    """
+    with listing_errors(uri):
+        if "://" not in uri:
+            root = os.path.abspath(uri)
+            yield from (Found(path, f"{root}/{path}") for path in _walk_local(root))
+            return
+        fs, root = filesystem(uri)
+        root = root.rstrip("/")
+        pages = _walk_s3(fs, root, "") if hasattr(fs, "call_s3") else _walk_any(fs, root)
+        for name, size in pages:
+            yield Found(name.removeprefix(root).lstrip("/"), fs.unstrip_protocol(name), size)
+
+
+def match(pattern: str) -> Iterator[Found]:
+    """All files that a glob pattern matches, sorted; their paths are below the pattern's part without wildcards."""
+    with listing_errors(pattern):
+        if "://" not in pattern:
+            root, _ = _split(pattern)
+            for name in sorted(glob.iglob(pattern, recursive=True)):
+                yield Found(name.removeprefix(root).lstrip("/"), os.path.abspath(name))
+            return
+        fs, path = filesystem(pattern)
+        root, rest = _split(path)
+        wanted = re.compile(glob_translate(path))
+        deep = "/" in rest or "**" in rest
+        for name, size in _walk_s3(fs, root, "" if deep else "/") if hasattr(fs, "call_s3") else _walk_any(fs, root):
+            if wanted.match(name):
+                yield Found(name.removeprefix(root).lstrip("/"), fs.unstrip_protocol(name), size)
+
+
+def _split(pattern: str) -> tuple[str, str]:
+    """The folder that a pattern starts from, and the rest, which has its wildcards."""
+    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    root = fixed[: fixed.rfind("/") + 1]
+    return root.rstrip("/"), pattern[len(root) :]
+
+
+def _walk_local(root: str, below: str = "") -> Iterator[str]:
+    """Paths below a folder, sorted by their parts; a folder's names are held while it is walked."""
+    with os.scandir(f"{root}/{below}") as entries:
+        found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    for name, is_dir in found:
+        if not is_dir or is_image_name(name):
+            yield below + name
+        if is_dir:
+            yield from _walk_local(root, f"{below}{name}/")
+
+
+def _walk_s3(fs: Any, root: str, delimiter: str) -> Iterator[tuple[str, int]]:
+    """Keys below a prefix, a page of 1000 at a time; s3fs's own ``find`` would hold them all before the first."""
+    bucket, _, prefix = root.partition("/")
+    arguments = {"Bucket": bucket, "Prefix": prefix + "/" if prefix else "", "Delimiter": delimiter}
+    while True:
+        page = fs.call_s3("list_objects_v2", **arguments)
+        for item in page.get("Contents", ()):
+            if not item["Key"].endswith("/"):
+                yield f"{bucket}/{item['Key']}", item["Size"]
+        if not page.get("IsTruncated"):
+            return
+        arguments["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _walk_any(fs: fsspec.AbstractFileSystem, root: str) -> Iterator[tuple[str, int | None]]:
+    for entry in sorted(fs.ls(root, detail=True), key=lambda entry: str(entry["name"]).rstrip("/")):
+        name = str(entry["name"]).rstrip("/")
+        if entry["type"] == "directory" and name != root:
+            yield from _walk_any(fs, name)
+        elif entry["type"] != "directory":
+            yield name, entry.get("size")

@@ -1,0 +1,171 @@
+"""Bytes behind paths and URIs, many at a time, and what a manifest may make us read."""
+
+import errno
+import os
+import random
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import unquote
+
+import fsspec
+
+from geo_ray.data.fetcher import Fetcher
+from geo_ray.data.fetching import FetchPolicy, is_url
+from geo_ray.data.sources.rows import Input, Row, Shard
+from geo_ray.data.windows import Content, in_order
+from geo_ray.errors import REMOTE_ERRORS
+from geo_ray.models.preprocess import MAX_BYTES
+
+NUM_THREADS = 16  # reads of files and objects under way at a time; a GET from S3 takes 20 to 100 ms
+NUM_TRIES = 3  # of a remote read; s3fs tries again by itself, but not after every error
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "hf", "memory"})
+FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """What rows of a manifest may name: URLs, objects in object stores, and local files below ``root`` only.
+
+    None as ``root`` allows no local file, as for a manifest that lies elsewhere. Links and ``..`` are followed before
+    the path is judged. Schemes that could reach this machine in other ways (``file::``, ``local:``, ``sftp:``, chains
+    with ``::``) are refused.
+    """
+
+    root: str | None = None
+
+    def allowed(self, uri: str) -> bool:
+        """Whether a row may name this place; URLs are judged when they are fetched."""
+        if is_url(uri):
+            return True
+        path = local_path(uri)
+        if path is None:
+            return "::" not in uri and uri.split("://", 1)[0].lower() in OBJECT_STORES
+        if self.root is None:
+            return False
+        root = os.path.realpath(self.root)
+        return os.path.realpath(path).startswith(root.rstrip("/") + "/")
+
+
+def local_path(uri: str) -> str | None:
+    """The path of a local file, or None for what lies elsewhere."""
+    if "://" not in uri:
+        return uri
+    return unquote(uri[7:]) if uri.lower().startswith("file://") else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesShard(Shard):
+    """Images that each have a place of their own. ``access`` is None where the user named them, not a manifest."""
+
+    inputs: tuple[Input, ...]
+    policy: FetchPolicy = FetchPolicy()
+    access: Access | None = None
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Ids and places."""
+        return tuple((item.image_id, *item.views) for item in self.inputs)
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each image."""
+        with Reader(self.policy, self.access) as reader:
+            yield from reader.rows(self.inputs)
+
+
+def read_bytes(uri: str) -> Content:
+    """The bytes behind a path or URI and an empty string, or None and the code of the problem.
+
+    A URL is fetched as ``FetchPolicy`` allows by default. What is read was named by the user: no ``Access`` is asked.
+    """
+    with Reader(FetchPolicy()) as reader:
+        return reader.submit(uri).result()
+
+
+class Reader:
+    """Reads files, objects and URLs while it is entered, many at a time."""
+
+    def __init__(self, policy: FetchPolicy, access: Access | None = None) -> None:
+        self._policy = policy
+        self._access = access
+        self._fetcher: Fetcher | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Reader":
+        self._threads = ThreadPoolExecutor(NUM_THREADS, "reader")
+        self._stack.callback(self._threads.shutdown, wait=True, cancel_futures=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
+
+    def submit(self, uri: str) -> Future[Content]:
+        """Start to read what is behind a path or URI."""
+        if is_url(uri):
+            if self._fetcher is None:
+                self._fetcher = self._stack.enter_context(Fetcher(self._policy))
+            return self._fetcher.submit(uri)
+        return self._threads.submit(_read_allowed, uri, self._access)
+
+    def rows(self, inputs: Iterable[Input]) -> Iterator[Row]:
+        """The rows of these inputs, in order; later ones are read while earlier ones are taken."""
+        reads = ((item, [self.submit(uri) for uri in item.views]) for item in inputs)
+        for item, contents in in_order(reads, 4 * self._policy.num_connections):
+            problem = next((problem for _, problem in contents if problem), "")
+            yield Row(item.image_id, item.views, tuple(content for content, _ in contents), problem)
+
+
+def _read_allowed(uri: str, access: Access | None) -> Content:
+    if access is not None and not access.allowed(uri):
+        return None, "blocked_path"
+    path = local_path(uri)
+    return _read_remote(uri) if path is None else _read_local(path if access is None else os.path.realpath(path))
+
+
+def _read_local(path: str) -> Content:
+    """A regular file's bytes; a pipe or a device is not waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                return None, "not_a_file"
+            if about.st_size > MAX_BYTES:
+                return None, "too_large"
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(), ""
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError):  # ValueError: a name with a null byte
+        return None, "fetch_failed"
+
+
+def _read_remote(uri: str) -> Content:
+    """An object's bytes in one request, if it is no larger than allowed; passing errors are tried again."""
+    for number in range(NUM_TRIES):
+        try:
+            fs, path = fsspec.core.url_to_fs(uri)
+            content = _object(fs, path)
+            return (None, "too_large") if len(content) > MAX_BYTES else (content, "")
+        except IsADirectoryError:
+            return None, "not_a_file"
+        except FINAL:
+            return None, "fetch_failed"
+        except REMOTE_ERRORS:
+            time.sleep(0.2 * 2**number * random.uniform(0.5, 1.0))
+    return None, "fetch_failed"
+
+
+def _object(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
+    """An object's first bytes, one more than allowed where it has more."""
+    try:
+        return bytes(fs.cat_file(path, start=0, end=MAX_BYTES + 1))
+    except OSError as error:
+        if error.errno == errno.EINVAL and fs.size(path) == 0:  # S3 has no first byte of an empty object to give
+            return b""
+        raise
