@@ -19,6 +19,9 @@ from geo_ray.atlas.labels import (
     to_ascii,
     with_templates,
 )
+from geo_ray.geo.sphere import EARTH_RADIUS_KM, unit_vectors
+
+APART_KM = 10.0  # of two cities of one country
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,16 +113,27 @@ def _check_count(name: str, count: int) -> None:
 
 
 def _most_populous(places: PopulatedPlaces, groups: Int64[np.ndarray, "p"], per_group: int) -> Int64[np.ndarray, "c"]:
-    """The most populous places of each group, of different names in ASCII; group by group, a group of -1 left out."""
+    """The most populous places of each group, group by group; a group of -1 is left out.
+
+    They have different names in ASCII (what has none is passed over), and none lies within ``APART_KM`` of a more
+    populous one: GeoNames lists districts of cities as places too.
+    """
     names: dict[int, set[str]] = {}
+    kept: dict[int, list[np.ndarray]] = {}
+    vectors, too_near = unit_vectors(places.latlon), np.cos(APART_KM / EARTH_RADIUS_KM)
     chosen = []
     for row, group in enumerate(groups.tolist()):
-        taken = names.setdefault(group, set())
+        taken, others = names.setdefault(group, set()), kept.setdefault(group, [])
         if group == ROOT or len(taken) == per_group:
             continue
         name = as_read(to_ascii(places.names[row]))
-        if name and name not in taken:
+        if (
+            name.isascii()
+            and name not in {"", *taken}
+            and not (others and np.max(np.array(others) @ vectors[row]) > too_near)
+        ):
             taken.add(name)
+            others.append(vectors[row])
             chosen.append(row)
     rows = np.array(chosen, np.int64)
     return rows[np.argsort(groups[rows], kind="stable")]

@@ -62,6 +62,9 @@ class FetchPolicy:
                 raise ValueError(f"fetch policy: {name}={getattr(self, name)} must not be negative")
 
 
+DEFAULT_POLICY = FetchPolicy()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
     """How one try ended; ``again`` says whether another may end better, ``wait_s`` what the server asks to wait."""

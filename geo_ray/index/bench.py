@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int, Int64
 from geo_ray.index.engine import HNSW, IVF, Flat, HnswLib, Parameters
 from geo_ray.index.engines import build_engine
 from geo_ray.index.features import Dtype, encode_features
-from geo_ray.index.mixture import MEMBERS_A_PROTOTYPE, Mixture, mixture_cells, mixture_queries
+from geo_ray.index.mixture import MEMBERS_A_PROTOTYPE, Mixture, cell_counts, mixture_cells, mixture_queries
 from geo_ray.index.shard import Shard, open_shard
 from geo_ray.index.store import Metric, PrototypeIndex, take_cells, write_parts
 
@@ -179,8 +179,8 @@ def _data(options: Bench | GatedBench) -> str:
     m = options.mixture
     return (
         f"{m.num_vectors} x {m.num_features} random features, not of images: a Gaussian mixture in the proportions of "
-        f"earth-tiny's cells, {m.num_cells} cells, {MEMBERS_A_PROTOTYPE} members to a prototype, of length one; a "
-        f"query is a member moved by {options.noise} of the members' standard deviation"
+        f"earth-tiny's cells ({len(cell_counts(m))} here), {MEMBERS_A_PROTOTYPE} members to a prototype, of length one; "
+        f"a query is a member moved by {options.noise} of the members' standard deviation"
     )
 
 

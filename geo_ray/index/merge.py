@@ -49,9 +49,7 @@ def merge_neighbours(
 ) -> Neighbours:
     """The nearest of all shards' neighbours; of equal distances the smaller id."""
     shape = (num_images, max(1, len(answers)) * num_members)
-    whole = Neighbours(
-        ids=np.full(shape, -1, np.int64), distance=np.full(shape, np.inf), latlon=np.zeros((*shape, 2))
-    )
+    whole = Neighbours(ids=np.full(shape, -1, np.int64), distance=np.full(shape, np.inf), latlon=np.zeros((*shape, 2)))
     for part, ((images, _), answer) in enumerate(zip(requests, answers, strict=True)):
         columns = slice(part * num_members, (part + 1) * num_members)
         for name, values in vars(answer).items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,33 +23,33 @@ MEMBERS_A_PROTOTYPE = 15  # as in earth-tiny
 class Mixture:
     """Members are drawn about prototypes, prototypes about their cell's centre, centres about one mean: all Gaussian.
 
-    Then they are scaled to length one. Cells have the counts and places of the bundle earth-tiny's 996, in proportion;
-    where ``num_cells`` is more, they are repeated, a little apart.
+    Then they are scaled to length one. Cells have the places of the bundle earth-tiny's and its counts in proportion.
+    Where ``num_cells`` are more, those are repeated, a little apart; 0 are as many as it has.
     """
 
     num_vectors: int = 500_000
     num_features: int = 512
-    num_cells: int = 996
+    num_cells: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_vectors", "num_features", "num_cells"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name, least in (("num_vectors", 1), ("num_features", 1), ("num_cells", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
 
 
 def cell_counts(mixture: Mixture) -> Int64[np.ndarray, "C"]:
     """How many members each cell has."""
     real = np.diff(read_index(_bundle() / "index").cell_members)
-    edges = np.cumsum(real[np.arange(mixture.num_cells) % len(real)])
+    edges = np.cumsum(real[np.arange(mixture.num_cells or len(real)) % len(real)])
     return np.diff(edges * mixture.num_vectors // edges[-1], prepend=0)
 
 
 def cell_centers(mixture: Mixture) -> Float64[np.ndarray, "C 2"]:
     """Where each cell is, in degrees."""
-    real = read_partition(_bundle() / "cells.parquet").centers
-    centers = real[np.arange(mixture.num_cells) % len(real)]
-    again = np.arange(mixture.num_cells)[:, None] >= len(real)
+    real = _real_centers()
+    numbers = np.arange(mixture.num_cells or len(real))
+    centers, again = real[numbers % len(real)], numbers[:, None] >= len(real)
     moved = centers + again * np.random.default_rng(mixture.seed).uniform(-0.5, 0.5, centers.shape)
     return np.clip(moved, [-90, -180], [90, 180])
 
@@ -98,6 +99,11 @@ def mixture_queries(
 
 def _unit(vectors: Float32[np.ndarray, "n D"]) -> Float32[np.ndarray, "n D"]:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+@lru_cache(maxsize=1)
+def _real_centers() -> Float64[np.ndarray, "C 2"]:
+    return read_partition(_bundle() / "cells.parquet").centers
 
 
 def _bundle() -> Path:

@@ -11,7 +11,9 @@ from threadpoolctl import ThreadpoolController
 A = TypeVar("A")
 B = TypeVar("B")
 
-_turn = threading.Lock()  # the number of BLAS' threads is the process', so searches with threads of their own take turns
+_turn = (
+    threading.Lock()
+)  # the number of BLAS' threads is the process', so searches with threads of their own take turns
 
 
 class Workers:

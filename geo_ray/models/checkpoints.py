@@ -41,9 +41,9 @@ _MODEL_ENTRIES = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
 class ClipCheckpoint:
     """A CLIP model: open_clip's configuration and tensors of both towers, as stored.
 
-    ``preprocessing`` is the library whose pixels and tokens the model is used with. ``logit_scale`` multiplies cosines (it is the exponential of
-    the stored number). ``weights_sha256`` is the weights file's; of several, that of ``sha256sum *.safetensors``'s
-    output over them.
+    ``preprocessing`` is the library whose pixels and tokens the model is used with. ``logit_scale`` multiplies cosines:
+    it is the exponential of the stored number. ``weights_sha256`` is the weights file's; of several, that of the output
+    of ``sha256sum *.safetensors``.
     """
 
     config: dict[str, Any]

@@ -123,7 +123,9 @@ def load_tower(spec: EncoderSpec, state: dict[str, torch.Tensor]) -> nn.Module:
         return tower
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced (3 s for ViT-L/14)
         tower = create_tower(spec)
-    if dict(tower.named_buffers()).keys() - tower.state_dict().keys():  # some are computed, not stored: timm's positions
+    if (
+        dict(tower.named_buffers()).keys() - tower.state_dict().keys()
+    ):  # some are computed, not stored: timm's positions
         tower = create_tower(spec)
     tower.load_state_dict(state, assign=True)
     return tower

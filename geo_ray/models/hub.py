@@ -52,7 +52,7 @@ def fetch(source: str, revision: str | None, patterns: Sequence[str]) -> Fetched
 
 
 def fetch_checkpoint(source: str, revision: str | None = None) -> Fetched:
-    """As ``fetch``, what ``read_checkpoint`` reads, once: many repositories hold the weights in open_clip's form, too."""
+    """As ``fetch``, what ``read_checkpoint`` reads; weights that a repository holds in two forms are fetched in one."""
     settings = fetch(source, revision, SETTINGS)
     pinned = settings.revision or revision
     if (settings.folder / OPEN_CLIP_CONFIG).is_file():

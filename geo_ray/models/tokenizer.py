@@ -1,4 +1,7 @@
-"""CLIP's byte-pair tokenizer as two libraries clean texts for it, and whether a checkpoint's is the same. Shapes: L texts, T tokens."""
+"""CLIP's byte-pair tokenizer as two libraries clean texts for it, and whether a checkpoint's is the same.
+
+Shapes: L texts, T tokens.
+"""
 
 from collections.abc import Sequence
 from functools import cache

@@ -44,8 +44,10 @@ def find_weights(folder: Path, *names: str) -> list[Path]:
         return _shards(folder)
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:
-        raise InputError(f"only pickled weights are there ({', '.join(pickles)}), and a pickle can run code when "
-                         f"it is read; if you trust them, write them to {names[0]} (safetensors.torch.save_file)")  # fmt: skip
+        raise InputError(
+            f"only pickled weights are there ({', '.join(pickles)}), and a pickle can run code when it is read; if you "
+            f"trust them, write them to {names[0]} (safetensors.torch.save_file)"
+        )
     raise InputError(f"{names[0]} is missing; copy the weights too (pickled ones are never downloaded)")
 
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from sklearn.cluster import OPTICS
 
+from geo_ray.errors import InputError
 from geo_ray.geo.sphere import great_circle_km, pairwise_km, spherical_mean
 from geo_ray.index import prototypes
-from geo_ray.index.prototypes import Clustering, build_index, cluster_places
-from tests.index.example import NUM_CELLS, example_rows
+from geo_ray.index.prototypes import CLUSTERINGS, Clustering, build_cells, build_index, cluster_places
+from geo_ray.index.store import read_index, write_parts
+from tests.index.example import NUM_CELLS, assert_same_index, example_rows
 
 
 def towns(center, seed):
@@ -78,12 +80,79 @@ def test_an_index_is_its_clusters():
         for label, prototype in enumerate(range(first, last)):
             own = rows[labels == label]
             mine = slice(*index.member_offsets[prototype : prototype + 2])
+            np.testing.assert_array_equal(index.member_ids[mine], own)
             np.testing.assert_array_equal(index.member_latlon[mine], latlon[own].astype(np.float32))
             np.testing.assert_allclose(members[mine], features[own], atol=0.02)
             np.testing.assert_allclose(prototypes[prototype], features[own].mean(axis=0), atol=0.02)
             away = great_circle_km(index.prototype_latlon[prototype].astype(np.float64), spherical_mean(latlon[own]))
             assert away < 0.01
     assert index.member_counts.sum() == len(index.member_latlon) == len(index.member_prototypes)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "float32"])
+def test_an_index_written_cell_by_cell_is_the_one_in_memory(tmp_path, dtype):
+    features, latlon, cells = example_rows()
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    arguments = (latlon, cells, NUM_CELLS, Clustering(noise="nearest"), dtype, "ip", "abc")
+    write_parts(build_cells(mapped, *arguments), tmp_path / "index")
+    assert_same_index(read_index(tmp_path / "index"), build_index(features, *arguments))
+
+
+def test_features_that_are_not_finite_are_refused_before_they_are_averaged():
+    features, latlon, cells = example_rows()
+    features[[5, 7], 3] = np.nan
+    cells[[5, 7]] = 3
+    with pytest.raises(InputError, match=r"2 of \d+ feature vectors hold NaN"):
+        build_index(features, latlon, cells, NUM_CELLS, Clustering(noise="own"))
+
+
+def test_places_and_cells_that_cannot_be_are_refused():
+    features, latlon, cells = example_rows()
+    with pytest.raises(ValueError, match="don't fit num_cells=3"):
+        build_index(features, latlon, cells, 3, Clustering())
+    latlon[4] = [200, 10]
+    with pytest.raises(ValueError, match="row 4"):
+        build_index(features, latlon, cells, NUM_CELLS, Clustering())
+
+
+@pytest.mark.parametrize("center", [(48, 10), (-17, 180), (89.9, 0)])
+def test_a_cell_too_large_is_clustered_in_pieces(center):
+    rng = np.random.default_rng(1)
+    latlon = np.concatenate([towns(center, seed) for seed in range(6)])[rng.permutation(276)]
+    latlon[:, 0] = latlon[:, 0].clip(-90, 90)
+    whole = Clustering(noise="nearest", max_points=276)
+    np.testing.assert_array_equal(cluster_places(latlon, whole), cluster_places(latlon, Clustering(noise="nearest")))
+    pieces = cluster_places(latlon, Clustering(noise="nearest", max_points=100))
+    assert np.unique(pieces).tolist() == list(range(pieces.max() + 1))
+    assert pieces.max() >= 3
+    spreads = [pairwise_km(latlon[pieces == label], latlon[pieces == label]).max() for label in np.unique(pieces)]
+    assert max(spreads) < pairwise_km(latlon, latlon).max()
+
+
+def test_pieces_hold_every_point_once_and_not_too_many(monkeypatch):
+    seen = []
+
+    def one_cluster(latlon, min_samples, xi):
+        seen.append(latlon)
+        return np.zeros(len(latlon), np.int64)
+
+    monkeypatch.setattr(prototypes, "optics_clusters", one_cluster)
+    latlon = np.stack([np.zeros(1001), np.linspace(-60, 60, 1001)], axis=1)
+    labels = cluster_places(latlon, Clustering(max_points=100))
+    assert [len(piece) for piece in seen] == np.bincount(labels).tolist()
+    assert 10 < len(seen) <= 16
+    assert max(map(len, seen)) <= 100
+    assert sorted(np.concatenate(seen)[:, 1].tolist()) == latlon[:, 1].tolist()
+    assert all((np.diff(latlon[labels == label, 1]) < 0.13).all() for label in range(len(seen)))  # neighbours
+
+
+def test_parameters_of_the_papers():
+    assert {name: (c.min_samples, c.xi, c.noise) for name, c in CLUSTERINGS.items()} == {
+        "pigeon": (3, 0.15, "drop"),
+        "pigeotto": (10, 0.1, "drop"),
+        "pigeotto-code": (100, 0.1, "drop"),
+    }
 
 
 def test_every_image_is_kept_where_noise_stands_alone():
@@ -113,6 +182,8 @@ def test_refuses_what_cannot_work():
         Clustering(min_samples=1)
     with pytest.raises(ValueError, match=r"xi=1\.5"):
         Clustering(xi=1.5)
+    with pytest.raises(ValueError, match="max_points=5"):
+        Clustering(max_points=5)
     misspelt = Clustering()
     object.__setattr__(misspelt, "noise", "keep")  # as where no type checker looks
     with pytest.raises(ValueError, match="noise='keep'"):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from geo_ray.errors import BundleError, InputError
-from geo_ray.index.shard import Searcher, Shard, open_shard
 from geo_ray.index.prototypes import Clustering, build_index
+from geo_ray.index.shard import Searcher, Shard, open_shard
 from geo_ray.index.store import write_index
 from tests.index.example import NUM_CELLS, example_index, slow_distances, tied_index
 
@@ -179,3 +179,14 @@ def test_vectors_stay_on_disk(tmp_path, dtype):
     stored = shard.index.member_features.size_bytes
     assert opened < 0.05 * stored
     assert searched < 4 * 2**20
+
+
+def test_a_folder_opens_as_a_searcher(tmp_path):
+    write_index(example_index(), tmp_path)
+    opened = open_shard(tmp_path)
+    assert isinstance(opened, Searcher)
+    cells, features = queries(5)
+    np.testing.assert_array_equal(
+        opened.search(cells, features, 2, "cell").member_latlon,
+        Shard(example_index()).search(cells, features, 2, "cell").member_latlon,
+    )

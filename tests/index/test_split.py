@@ -61,7 +61,9 @@ def test_sharded_is_unsharded_is_brute_force(tied, members):
         if first == last:
             assert np.isinf(whole.member_distance[image, rank]).all()
             continue
-        to_prototypes = slow_distances(features[image], index.prototype_features.decode(slice(first, last)), index.metric)
+        to_prototypes = slow_distances(
+            features[image], index.prototype_features.decode(slice(first, last)), index.metric
+        )
         assert whole.prototype_distance[image, rank] == pytest.approx(to_prototypes.min(), rel=1e-6)
         best = first + int(to_prototypes.round(12).argmin())
         first, last = (best, best + 1) if members == "prototype" else (first, last)

@@ -196,12 +196,12 @@ class TestClip:
 
     def test_what_is_computed_and_not_stored_is_there(self):
         """timm's rotary positions are no weights; a tower of nothing but weights would lack them."""
-        spec = dataclasses.replace(CLIP, image_size=28, clip=CLIP.clip | {"vision_cfg": {
-            "timm_model_name": "eva02_tiny_patch14_224", "image_size": 28, "timm_pool": "token", "timm_proj": None,
+        spec = dataclasses.replace(CLIP, image_size=224, clip=CLIP.clip | {"vision_cfg": {
+            "timm_model_name": "eva02_tiny_patch14_224", "image_size": 224, "timm_pool": "token", "timm_proj": None,
         }})  # fmt: skip
         torch.manual_seed(0)
         tower = create_tower(spec).eval()
-        x = torch.randn(2, 3, 28, 28)
+        x = torch.randn(1, 3, 224, 224)
         with torch.inference_mode():
             torch.testing.assert_close(load_tower(spec, tower.state_dict()).eval()(x), tower(x))
 

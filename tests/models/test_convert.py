@@ -182,7 +182,7 @@ class TestConfig:
             ({"vision_config__image_size": []}, r"image_size=\[\]: only squares"),
             ({"vision_config__patch_size": 0}, "patch_size=0 must be a whole number"),
             ({"vision_config__hidden_size": "wide"}, "hidden_size='wide' must be a whole number"),
-            ({"vision_config__hidden_size": 33}, "vision_config.hidden_size=33 is no multiple of num_attention_heads=2"),
+            ({"vision_config__hidden_size": 33}, "hidden_size=33 is no multiple of num_attention_heads=2"),
             ({"text_config__num_hidden_layers": True}, "num_hidden_layers=True must be a whole number"),
             ({"text_config__layer_norm_eps": 0}, "text_config.layer_norm_eps=0 must be"),
             ({"projection_dim": None}, "projection_dim=None must be a whole number"),

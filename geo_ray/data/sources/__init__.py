@@ -1,15 +1,31 @@
 """From what the user names to rows: one row an image, ``image_id``, ``uri`` and ``bytes``, or why there are none."""
 
-from geo_ray.data.sources.inputs import (
-    SUFFIXES as SUFFIXES,
-    Input as Input,
-    fetch as fetch,
-    input_batches as input_batches,
-    input_blocks as input_blocks,
-    is_table as is_table,
-    list_inputs as list_inputs,
-    num_views as num_views,
-    read_bytes as read_bytes,
-    read_manifest as read_manifest,
-    view_uris as view_uris,
-)
+from geo_ray.data.sources.ids import SUFFIXES, join_id
+from geo_ray.data.sources.inputs import fetch, input_batches, input_blocks, list_inputs, num_views, view_uris
+from geo_ray.data.sources.manifests import is_table, read_manifest
+from geo_ray.data.sources.opening import Source, Sources, open_sources
+from geo_ray.data.sources.options import SourceOptions
+from geo_ray.data.sources.reading import read_bytes
+from geo_ray.data.sources.rows import Input, Row, Shard, batches
+
+__all__ = [
+    "SUFFIXES",
+    "Input",
+    "Row",
+    "Shard",
+    "Source",
+    "SourceOptions",
+    "Sources",
+    "batches",
+    "fetch",
+    "input_batches",
+    "input_blocks",
+    "is_table",
+    "join_id",
+    "list_inputs",
+    "num_views",
+    "open_sources",
+    "read_bytes",
+    "read_manifest",
+    "view_uris",
+]

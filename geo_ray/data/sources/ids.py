@@ -32,7 +32,7 @@ def readable(text: str) -> str:
 
 
 class Unique:
-    """Gives each key of one container a name of its own: the second ``a`` becomes ``a~2``, by the order they come in."""
+    """Gives each key of one container a name of its own: the second ``a`` becomes ``a~2``, in the container's order."""
 
     def __init__(self) -> None:
         self._given: set[str] = set()

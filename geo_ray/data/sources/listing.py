@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
 import fsspec
 from fsspec.utils import glob_translate
 
-from geo_ray.data.fetching import redacted
+from geo_ray.data.fetching import is_url, redacted
 from geo_ray.data.sources.ids import is_image_name
 from geo_ray.errors import REMOTE_ERRORS, InputError
 
@@ -53,13 +54,39 @@ def expand_braces(text: str) -> list[str]:
     return [text[: match.start()] + part + tail for part, tail in itertools.product(parts, rest)]
 
 
-def is_folder(uri: str) -> bool:
-    """Whether a path or URI is a folder or a prefix; raises ``InputError`` where that can't be told."""
-    if "://" not in uri:
-        return os.path.isdir(uri)
-    with listing_errors(uri):
-        fs, path = filesystem(uri)
-        return bool(fs.isdir(path))
+def kind_of(text: str) -> Literal["file", "folder", "pattern"]:
+    """What an input names; raises ``InputError`` where nothing is there or that can't be told."""
+    if is_url(text):
+        return "file"
+    if "://" in text:
+        with listing_errors(text):
+            fs, path = filesystem(text)
+            return "file" if fs.isfile(path) else "pattern" if glob.has_magic(path) else "folder"
+    if os.path.isdir(text):
+        return "folder"
+    if os.path.exists(text):
+        return "file"
+    if glob.has_magic(text):
+        return "pattern"
+    raise InputError(f"{text!r} does not exist; name a folder, a file, a glob pattern or a URI")
+
+
+def root_of(text: str) -> str:
+    """The folder that a folder's or a pattern's files lie below, in a form to compare."""
+    if "://" in text:
+        fs, path = filesystem(text)
+        return str(fs.unstrip_protocol(_split(path)[0] if glob.has_magic(path) else path.rstrip("/")))
+    return os.path.abspath(text if os.path.isdir(text) else _split(text)[0] or ".")
+
+
+def single(text: str) -> Found:
+    """A file that is named outright, under its own name."""
+    if is_url(text):
+        return Found(PurePosixPath(redacted(text)).name, text)
+    if "://" not in text:
+        return Found(os.path.basename(text), os.path.abspath(text))
+    fs, path = filesystem(text)
+    return Found(PurePosixPath(path).name, fs.unstrip_protocol(path))
 
 
 def walk(uri: str) -> Iterator[Found]:

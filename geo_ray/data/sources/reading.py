@@ -16,7 +16,8 @@ from urllib.parse import unquote
 import fsspec
 
 from geo_ray.data.fetcher import Fetcher
-from geo_ray.data.fetching import FetchPolicy, is_url
+from geo_ray.data.fetching import DEFAULT_POLICY, FetchPolicy, is_url
+from geo_ray.data.sources.ids import readable
 from geo_ray.data.sources.rows import Input, Row, Shard
 from geo_ray.data.windows import Content, in_order
 from geo_ray.errors import REMOTE_ERRORS
@@ -64,7 +65,7 @@ class FilesShard(Shard):
     """Images that each have a place of their own. ``access`` is None where the user named them, not a manifest."""
 
     inputs: tuple[Input, ...]
-    policy: FetchPolicy = FetchPolicy()
+    policy: FetchPolicy = DEFAULT_POLICY
     access: Access | None = None
 
     @property
@@ -83,7 +84,7 @@ def read_bytes(uri: str) -> Content:
 
     A URL is fetched as ``FetchPolicy`` allows by default. What is read was named by the user: no ``Access`` is asked.
     """
-    with Reader(FetchPolicy()) as reader:
+    with Reader(DEFAULT_POLICY) as reader:
         return reader.submit(uri).result()
 
 
@@ -117,7 +118,8 @@ class Reader:
         reads = ((item, [self.submit(uri) for uri in item.views]) for item in inputs)
         for item, contents in in_order(reads, 4 * self._policy.num_connections):
             problem = next((problem for _, problem in contents if problem), "")
-            yield Row(item.image_id, item.views, tuple(content for content, _ in contents), problem)
+            uris = tuple(readable(uri) for uri in item.views)
+            yield Row(readable(item.image_id), uris, tuple(content for content, _ in contents), problem)
 
 
 def _read_allowed(uri: str, access: Access | None) -> Content:
@@ -150,7 +152,7 @@ def _read_remote(uri: str) -> Content:
     for number in range(NUM_TRIES):
         try:
             fs, path = fsspec.core.url_to_fs(uri)
-            content = _object(fs, path)
+            content = _first_bytes(fs, path, MAX_BYTES + 1)  # one more than allowed
             return (None, "too_large") if len(content) > MAX_BYTES else (content, "")
         except IsADirectoryError:
             return None, "not_a_file"
@@ -161,10 +163,17 @@ def _read_remote(uri: str) -> Content:
     return None, "fetch_failed"
 
 
-def _object(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
-    """An object's first bytes, one more than allowed where it has more."""
+def first_bytes(uri: str, count: int) -> bytes:
+    """The first bytes of a file or object; raises what reading does."""
+    if "://" not in uri:
+        with open(uri, "rb") as file:
+            return file.read(count)
+    return _first_bytes(*fsspec.core.url_to_fs(uri), count)
+
+
+def _first_bytes(fs: fsspec.AbstractFileSystem, path: str, count: int) -> bytes:
     try:
-        return bytes(fs.cat_file(path, start=0, end=MAX_BYTES + 1))
+        return bytes(fs.cat_file(path, start=0, end=count))
     except OSError as error:
         if error.errno == errno.EINVAL and fs.size(path) == 0:  # S3 has no first byte of an empty object to give
             return b""

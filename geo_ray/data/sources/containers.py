@@ -1,0 +1,245 @@
+"""Files that hold many images: tar (WebDataset, img2dataset), zip (OSV-5M) and msgpack (MP-16)."""
+
+import gzip
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import IO, Any
+
+import msgpack
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geo_ray.data.sources.ids import Unique, container_id, is_image_name, readable
+from geo_ray.data.sources.listing import Found, filesystem
+from geo_ray.data.sources.rows import ROWS_PER_SHARD, Row, Shard
+from geo_ray.models.preprocess import MAX_BYTES
+
+# What the readers raise on damaged files; a plain OSError is the network's or the disk's, and may pass.
+DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, pa.ArrowInvalid,
+    msgpack.UnpackException, UnicodeDecodeError,
+)  # fmt: skip
+DAMAGED_MEMBER = (*DAMAGE, RuntimeError, NotImplementedError)  # the last two: encrypted, or packed in an odd way
+MAX_ASIDE = 8  # images of one sample that are held until its main one comes
+
+
+def open_binary(uri: str) -> IO[bytes]:
+    """The file's bytes, seekable; what lies elsewhere comes in pieces of 8 MiB as it is read."""
+    if "://" not in uri:
+        return open(uri, "rb")
+    fs, path = filesystem(uri)
+    file: IO[bytes] = fs.open(path, "rb", block_size=8 * 2**20)
+    return file
+
+
+def size_of(found: Found) -> int:
+    """The bytes of a file."""
+    if found.size is not None:
+        return found.size
+    if "://" not in found.uri:
+        return os.stat(found.uri).st_size
+    fs, path = filesystem(found.uri)
+    return int(fs.size(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerShard(Shard):
+    """A container, or a part of one, that lies at ``uri`` and has ``size_bytes``."""
+
+    uri: str
+    size_bytes: int
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """The size: the label names the file already."""
+        return (self.size_bytes,)
+
+    def rows(self) -> Iterator[Row]:
+        """The images, and where the file is damaged a row that says so."""
+        try:
+            yield from self.whole_rows()
+        except DAMAGE:
+            yield Row(container_id(self.label, "(damaged)"), (self.uri,), (None,), "damaged_file")
+
+    @abstractmethod
+    def whole_rows(self) -> Iterator[Row]:
+        """The images; raises one of ``DAMAGE`` where the file is damaged."""
+
+    def row(self, key: str, content: bytes | None, problem: str = "", uri: str | None = None) -> Row:
+        """The row of what lies under a key."""
+        key = readable(key)
+        return Row(container_id(self.label, key), (uri or f"{self.uri}#{key}",), (content,), problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamagedShard(ContainerShard):
+    """A file that can't be opened as what its name says."""
+
+    def whole_rows(self) -> Iterator[Row]:
+        """No image."""
+        raise EOFError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarShard(ContainerShard):
+    """A tar, also compressed.
+
+    Files that share the name up to the first dot are a sample of WebDataset; its image is the one that has nothing but
+    an image's suffix after that, and others, such as ``key.depth.png``, are left out. Beside img2dataset's tars lies a
+    parquet file that names the URL of each key: those become the rows' ``uri``.
+    """
+
+    def whole_rows(self) -> Iterator[Row]:
+        """A row for each image."""
+        urls, unique = _urls(self.uri), Unique()
+        with open_binary(self.uri) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictInfo) as tar:
+            for key, content in _images(tar):
+                yield self.row(unique(key), content, "" if content is not None else "too_large", urls.get(key))
+
+
+class _StrictInfo(tarfile.TarInfo):
+    """Headers of which a damaged one is an error: tarfile takes it for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_StrictInfo":
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(str(error)) from error
+
+
+def _images(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes | None]]:
+    """Keys and contents of a tar's images; None where one is too large."""
+    sample, has_main = "", False
+    aside: list[tuple[str, bytes | None]] = []
+    for member in tar:
+        tar.members = []  # type: ignore[attr-defined]  # or it would remember them all
+        if not member.isreg() or not is_image_name(member.name):
+            continue
+        name = member.name.removeprefix("./")
+        start = name.rfind("/") + 1
+        key, stem = name[: name.find(".", start)], name.rpartition(".")[0]
+        if key != sample:
+            yield from aside
+            sample, aside, has_main = key, [], False
+        content = _content(tar, member)
+        if key == stem:
+            aside, has_main = [], True
+            yield key, content
+        elif not has_main:
+            aside.append((stem, content))
+            if len(aside) > MAX_ASIDE:  # no sample: a folder's files whose names have dots
+                yield from aside
+                aside = []
+    yield from aside
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
+    file = tar.extractfile(member) if member.size <= MAX_BYTES else None
+    if file is None:
+        return None
+    with file:
+        return file.read()
+
+
+def _urls(uri: str) -> dict[str, str]:
+    """Where img2dataset had the images of a tar from, by their keys; empty for tars of others."""
+    beside = uri.removesuffix(".tar") + ".parquet"
+    fs, path = filesystem(beside)
+    if not uri.endswith(".tar") or not fs.exists(path):
+        return {}
+    try:
+        with fs.open(path, "rb") as file, closing(pq.ParquetFile(file)) as table:
+            if not {"key", "url"} <= set(table.schema_arrow.names):
+                return {}
+            columns = table.read(["key", "url"])
+    except pa.ArrowInvalid:  # the images don't depend on it
+        return {}
+    pairs = zip(columns["key"].to_pylist(), columns["url"].to_pylist(), strict=True)
+    return {str(key): url for key, url in pairs if isinstance(url, str)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZipShard(ContainerShard):
+    """The images of a zip from number ``start`` to before ``stop``, in the order of its directory."""
+
+    start: int
+    stop: int
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """The size and which images."""
+        return (self.size_bytes, self.start, self.stop)
+
+    def whole_rows(self) -> Iterator[Row]:
+        """A row for each image."""
+        with open_binary(self.uri) as file, zipfile.ZipFile(file) as archive:
+            members, keys = _members(archive)
+            for number in range(self.start, self.stop):
+                yield self.row(keys[number], *_unzipped(archive, members[number]))
+
+
+def _members(archive: zipfile.ZipFile) -> tuple[list[zipfile.ZipInfo], list[str]]:
+    """A zip's images and their keys, which are unique within all of it."""
+    unique = Unique()
+    members = [info for info in archive.infolist() if is_image_name(info.filename) and not info.is_dir()]
+    return members, [unique(info.filename) for info in members]
+
+
+def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[bytes | None, str]:
+    if member.file_size > MAX_BYTES:
+        return None, "too_large"
+    try:
+        with archive.open(member) as file:
+            content = file.read(MAX_BYTES + 1)  # no more than its header says comes out of it, and that is checked
+    except DAMAGED_MEMBER:
+        return None, "damaged_file"
+    return content, ""
+
+
+def zip_shards(found: Found, label: str, rows_per_shard: int = ROWS_PER_SHARD) -> Iterator[Shard]:
+    """A zip in parts of about ``rows_per_shard`` images; its directory is read, nothing else."""
+    size = size_of(found)
+    try:
+        with open_binary(found.uri) as file, zipfile.ZipFile(file) as archive:
+            num_images = len(_members(archive)[0])
+    except DAMAGE:
+        yield DamagedShard(label=label, uri=found.uri, size_bytes=size, num_rows=1)
+        return
+    for start in range(0, num_images, rows_per_shard):
+        stop = min(start + rows_per_shard, num_images)
+        part = {"start": start, "stop": stop, "num_rows": stop - start}
+        yield ZipShard(label=label, uri=found.uri, size_bytes=size, **part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MsgpackShard(ContainerShard):
+    """A file of msgpack records with an ``image`` and an ``id``, as GeoEstimation has MP-16 (4096 a file)."""
+
+    def whole_rows(self) -> Iterator[Row]:
+        """A row for each record."""
+        unique = Unique()
+        with open_binary(self.uri) as file:
+            records = msgpack.Unpacker(file, raw=True, max_buffer_size=MAX_BYTES + 2**20)
+            try:
+                for record in records:
+                    yield self._row(record, unique)
+            except ValueError as error:
+                raise EOFError from error
+            if records.tell() < self.size_bytes:  # it takes a cut record for the end
+                raise EOFError
+
+    def _row(self, record: Any, unique: Unique) -> Row:
+        content = record.get(b"image") if isinstance(record, dict) else None
+        if not isinstance(content, bytes):
+            return self.row(unique("(no image)"), None, "damaged_file")
+        key = record.get(b"id", b"")
+        text = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
+        return self.row(unique(text), content)

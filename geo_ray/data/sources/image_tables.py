@@ -1,0 +1,189 @@
+"""Parquet files that hold the images themselves: Hugging Face's, img2dataset's, and anybody's with a binary column."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+
+from geo_ray.data.sources.containers import DAMAGE, ContainerShard, DamagedShard, open_binary, size_of
+from geo_ray.data.sources.ids import container_id
+from geo_ray.data.sources.listing import Found
+from geo_ray.data.sources.options import SourceOptions
+from geo_ray.data.sources.rows import Row, Shard
+from geo_ray.errors import InputError
+from geo_ray.pipeline.columns import MAX_VIEWS
+
+IMAGE_NAMES = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "img", "photo", "picture", "content")
+ID_NAMES = ("image_id", "id", "img_id", "photo_id", "key", "__key__")
+ROWS_AT_A_TIME = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageColumns:
+    """Where a table has its images: a column for each view (``image``, ``image_2`` ...), bytes or a struct of them.
+
+    ``ids`` are the columns that may name them, best first; ``url`` says where they come from.
+    """
+
+    views: tuple[str, ...]
+    nested: bool
+    ids: tuple[str, ...]
+    url: str | None = None
+
+    @property
+    def leaves(self) -> list[str]:
+        """The views' columns as parquet names them."""
+        return [f"{name}.bytes" if self.nested else name for name in self.views]
+
+
+def image_columns(schema: pa.Schema, options: SourceOptions, path: str) -> ImageColumns | None:
+    """The columns of a table that holds images; None where it holds none, and may be a manifest.
+
+    Raises ``InputError`` where several columns could be meant, or one that was named isn't there.
+    """
+    holders = {field.name: field.type for field in schema if _holds_bytes(field.type)}
+    name = _image_column(list(holders), options, path, schema.names)
+    if name is None:
+        return None
+    views = [name]
+    while len(views) < MAX_VIEWS and f"{name}_{len(views) + 1}" in holders:
+        views.append(f"{name}_{len(views) + 1}")
+    nested = pt.is_struct(holders[name])
+    usual = {column.casefold(): column for column in schema.names}
+    ids = [options.id_column] if options.id_column else [usual[one] for one in ID_NAMES if one in usual][:1]
+    if nested and holders[name].get_field_index("path") >= 0 and not options.id_column:
+        ids.append(f"{name}.path")
+    if missing := [one for one in ids if one.split(".")[0] not in schema.names]:
+        raise InputError(f"{path} has no column {missing[0]!r}; it has {', '.join(schema.names)}")
+    return ImageColumns(views=tuple(views), nested=nested, ids=tuple(ids), url=usual.get("url"))
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pt.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _holds_bytes(kind.field(index).type)
+    return bool(pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind))
+
+
+def _image_column(holders: Sequence[str], options: SourceOptions, path: str, names: Sequence[str]) -> str | None:
+    if options.image_column is not None:
+        if options.image_column not in names:
+            raise InputError(f"{path} has no column {options.image_column!r}; it has {', '.join(names)}")
+        return options.image_column if options.image_column in holders else None
+    usual = {name.casefold(): name for name in holders}
+    if found := [usual[name] for name in IMAGE_NAMES if name in usual]:
+        return found[0]
+    if len(holders) > 1:
+        raise InputError(f"{path} has bytes in {', '.join(holders)}; name the column of the images with image_column")
+    return holders[0] if holders else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTableShard(ContainerShard):
+    """Row groups of a parquet file from ``start`` to before ``stop``; ``first_row`` is the number of their first row.
+
+    Rows are called by ``id_column``, or by their numbers where it is None.
+    """
+
+    columns: ImageColumns
+    start: int
+    stop: int
+    first_row: int
+    id_column: str | None
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """The size, which rows, and what they are called by."""
+        return (self.size_bytes, self.start, self.stop, *self.columns.views, self.id_column)
+
+    def whole_rows(self) -> Iterator[Row]:
+        """A row for each of the table's; one without bytes is there as a problem."""
+        extra = [name for name in (self.id_column, self.columns.url) if name is not None]
+        number = self.first_row
+        with open_binary(self.uri) as file, closing(pq.ParquetFile(file)) as table:
+            groups = list(range(self.start, self.stop))
+            for batch in table.iter_batches(ROWS_AT_A_TIME, row_groups=groups, columns=self.columns.leaves + extra):
+                yield from self._rows(batch, number)
+                number += len(batch)
+
+    def _rows(self, batch: pa.RecordBatch, number: int) -> Iterator[Row]:
+        views = [_leaf(batch, name) for name in self.columns.leaves]
+        keys = _leaf(batch, self.id_column) if self.id_column else range(number, number + len(batch))
+        urls = _leaf(batch, self.columns.url) if self.columns.url else [None] * len(batch)
+        for *contents, key, url in zip(*views, keys, urls, strict=True):
+            present = self._present(contents)
+            uris = (str(url or f"{self.uri}#{key}"), *(f"{self.uri}#{key}:{n}" for n in range(2, len(present) + 1)))
+            problem = "" if None not in present else "fetch_failed"
+            yield Row(container_id(self.label, str(key)), uris, present, problem)
+
+    @staticmethod
+    def _present(contents: Sequence[bytes | None]) -> tuple[bytes | None, ...]:
+        """The first view and those that follow up to the last one there is: an item may have fewer than others."""
+        last = max((n for n, content in enumerate(contents) if content is not None), default=0)
+        return tuple(contents[: last + 1])
+
+
+def _leaf(batch: pa.RecordBatch, name: str) -> list[Any]:
+    """The values of a column or of a struct's field."""
+    outer, _, inner = name.partition(".")
+    if name in batch.schema.names:
+        return list(batch[name].to_pylist())
+    return [None if value is None else value[inner] for value in batch[outer].to_pylist()]
+
+
+def image_table_shards(found: Found, label: str, options: SourceOptions) -> Iterator[Shard]:
+    """A parquet file in parts of row groups that have about ``rows_per_shard`` rows.
+
+    Of the file, its footer and the column of ids are read. An id column is used where its values are all there and
+    different within the file; one that was named and is not so is an ``InputError``.
+    """
+    size = size_of(found)
+    try:
+        with open_binary(found.uri) as file, closing(pq.ParquetFile(file)) as table:
+            columns = image_columns(table.schema_arrow, options, found.uri)
+            if columns is None:
+                raise InputError(f"{found.uri} holds no images, but other files of the same input do; name it apart")
+            id_column = _id_column(table, columns, options, found.uri)
+            counts = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
+    except DAMAGE:
+        yield DamagedShard(label=label, uri=found.uri, size_bytes=size, num_rows=1)
+        return
+    for start, stop in _groups(counts, options.rows_per_shard):
+        yield ImageTableShard(
+            label=label,
+            uri=found.uri,
+            size_bytes=size,
+            columns=columns,
+            id_column=id_column,
+            start=start,
+            stop=stop,
+            first_row=sum(counts[:start]),
+            num_rows=sum(counts[start:stop]),
+        )
+
+
+def _id_column(table: pq.ParquetFile, columns: ImageColumns, options: SourceOptions, path: str) -> str | None:
+    for name in columns.ids:
+        values = [
+            value for batch in table.iter_batches(65536, columns=[name]) for value in _leaf(batch, name)
+        ]  # fmt: skip
+        if None not in values and "" not in values and len(set(map(str, values))) == len(values):
+            return name
+    if options.id_column is not None:
+        raise InputError(f"{path}: the ids in {options.id_column!r} are not all there or not all different")
+    return None
+
+
+def _groups(counts: Sequence[int], rows_per_shard: int) -> Iterator[tuple[int, int]]:
+    """Ranges of row groups, each as short as has ``rows_per_shard`` rows."""
+    start, rows = 0, 0
+    for group, count in enumerate(counts):
+        rows += count
+        if rows >= rows_per_shard or group == len(counts) - 1:
+            if rows:
+                yield start, group + 1
+            start, rows = group + 1, 0

@@ -1,0 +1,121 @@
+"""What files are: by their first bytes where one is named, by their suffixes where there are many."""
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+
+import msgpack
+
+from geo_ray.data.fetching import is_url, redacted
+from geo_ray.data.sources.ids import SUFFIXES, is_image_name
+from geo_ray.data.sources.listing import Found
+from geo_ray.data.sources.manifests import is_table
+from geo_ray.data.sources.reading import first_bytes
+from geo_ray.data.sources.text_tables import PARQUET_ENDINGS
+from geo_ray.errors import REMOTE_ERRORS, InputError
+
+TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ENDINGS = {"tar": TAR_ENDINGS, "zip": (".zip",), "parquet": PARQUET_ENDINGS, "msgpack": (".msg", ".msgpack")}
+MAGIC = {b"PAR1": "parquet", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip"}
+IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM",
+               b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")  # fmt: skip
+PACKED_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
+HEAD_BYTES = 4096
+STRAY = 0.01  # below this share of a folder's files, those of another kind do not count
+
+
+def kind_by_name(name: str) -> str:
+    """``image``, ``tar``, ``zip``, ``parquet``, ``msgpack``, ``table``, or an empty string for what is none of them."""
+    if is_image_name(name):
+        return "image"
+    lower = name.lower()
+    kinds = (kind for kind, endings in ENDINGS.items() if lower.endswith(endings))
+    return next(kinds, "table" if is_table(lower) else "")
+
+
+def kind_by_content(found: Found) -> str:
+    """The kind of a file that was named outright; what has an image's suffix, or is a URL, is taken for an image.
+
+    Raises ``InputError`` where it is nothing that we read.
+    """
+    if is_image_name(found.path) or is_url(found.uri):
+        return "image"
+    try:
+        head = first_bytes(found.uri, HEAD_BYTES)
+    except REMOTE_ERRORS as error:
+        raise InputError(f"{redacted(found.uri)!r} can't be read ({error})") from error
+    if kind := kind_of_bytes(head, found.path.lower()):
+        return kind
+    raise InputError(
+        f"{redacted(found.uri)!r} is neither an image nor a container or table of images; known are "
+        f"{', '.join(sorted(SUFFIXES))}, tar, zip, parquet and msgpack with images, and CSV, TSV, JSON lines, parquet "
+        "or plain lists of paths or URLs"
+    )
+
+
+def kind_of_bytes(head: bytes, name: str = "") -> str:
+    """The kind of a file by its first bytes, and by its name where it is compressed; empty where they say nothing."""
+    if kind := MAGIC.get(head[:4]):
+        return kind
+    if head.startswith(IMAGE_MAGIC) or head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return "image"
+    if head[257:262] == b"ustar":
+        return "tar"
+    if head.startswith(PACKED_MAGIC):
+        inner = zlib.decompressobj(31).decompress(head, HEAD_BYTES) if head[:2] == b"\x1f\x8b" else b""
+        return "tar" if name.endswith(TAR_ENDINGS) or inner[257:262] == b"ustar" else "table"
+    if _is_record(head):
+        return "msgpack"
+    return "table" if head and _is_text(head) else ""
+
+
+def _is_record(head: bytes) -> bool:
+    """Whether bytes begin with a msgpack map that has an ``image`` or an ``id`` first."""
+    unpacker = msgpack.Unpacker(raw=True)
+    unpacker.feed(head)
+    try:
+        return unpacker.read_map_header() > 0 and unpacker.unpack() in (b"image", b"id")
+    except (msgpack.UnpackException, ValueError):
+        return False
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:  # not merely cut within the last letter
+            return False
+    return b"\0" not in head
+
+
+def kind_of_many(text: str, names: Iterable[str], of_pattern: bool) -> tuple[str, dict[str, int]]:
+    """The kind of the files of a folder or a pattern, and how many of other kinds there are, which are left out.
+
+    Raises ``InputError`` where no kind or more than one could be meant. Parquet files beside tars describe them, as
+    img2dataset's do, and tables beside images or containers do too.
+    """
+    counts = Counter(kind_by_name(name) for name in names)
+    if counts["tar"] and counts["parquet"]:
+        counts["table"] += counts.pop("parquet")
+    kinds = [kind for kind in ("image", *ENDINGS) if counts[kind]]
+    if not kinds and of_pattern and counts:
+        return ("table" if counts["table"] == counts.total() else "image"), {}
+    if not kinds:
+        raise InputError(f"no images in {redacted(text)!r}: {_nothing(counts)}")
+    first, *others = sorted(kinds, key=lambda kind: -counts[kind])
+    if any(counts[other] >= STRAY * counts[first] for other in others):
+        listed = " and ".join(f"{counts[kind]} {kind}" for kind in kinds)
+        raise InputError(
+            f"{redacted(text)!r} has {listed} files; name one kind with a pattern, such as {redacted(text).rstrip('/')}"
+            f"/**/*.{'jpg' if first == 'image' else first}"
+        )
+    return first, {kind: counts[kind] for kind in others}
+
+
+def _nothing(counts: Counter[str]) -> str:
+    if counts["table"]:
+        return f"it has {counts['table']} tables; name the one that lists the images"
+    return (
+        f"name a folder, a file, a glob pattern or a URI with {', '.join(sorted(SUFFIXES))} files, a table of them, or "
+        "tar, zip, parquet or msgpack files that hold them"
+    )
