@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from aiohttp.abc import AbstractResolver
 
-from geo_ray.data.fetching import Client, FetchPolicy
+from geo_ray.data.fetch_policy import FetchPolicy
+from geo_ray.data.fetching import Client
 from geo_ray.data.windows import Content, in_order
 
 Result = TypeVar("Result")

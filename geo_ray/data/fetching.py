@@ -21,6 +21,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from geo_ray.data.addresses import BlockedAddressError, CheckedResolver, may_dial
+from geo_ray.data.fetch_policy import FetchPolicy
 from geo_ray.data.windows import Content
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -28,41 +29,6 @@ GONE = frozenset({404, 410})
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses that are worth another try
 UNAVAILABLE = "photo_unavailable"  # Flickr answers for a deleted photo with a redirect to an image of this name
 MAX_HOSTS = 10_000  # remembered at a time
-
-
-@dataclass(frozen=True, kw_only=True)
-class FetchPolicy:
-    """What may be fetched, how much of it, how long it may take, and how gently servers are treated.
-
-    Limits hold for one process: divide ``connections_per_host`` by the number of tasks that fetch at a time.
-    ``max_wait_s`` bounds every wait between tries; a server that asks for a longer one gets no further try.
-    """
-
-    allow_private: bool = False  # also private and loopback addresses; metadata addresses never
-    ports: tuple[int, ...] | None = (80, 443)  # None: any
-    max_bytes: int = 32 * 2**20
-    max_redirects: int = 5
-    connect_timeout_s: float = 10.0
-    timeout_s: float = 30.0  # of one try, its redirects included, waiting for a turn not
-    num_connections: int = 32
-    connections_per_host: int = 4
-    delay_per_host_s: float = 0.0  # from the start of one request to a host to that of the next
-    max_attempts: int = 3
-    backoff_s: float = 1.0
-    max_wait_s: float = 30.0
-    user_agent: str = "geo-ray/0.1 (image geolocation in bulk)"
-
-    def __post_init__(self) -> None:
-        for name in ("max_bytes", "connect_timeout_s", "timeout_s", "num_connections", "connections_per_host",
-                     "max_attempts"):  # fmt: skip
-            if getattr(self, name) <= 0:
-                raise ValueError(f"fetch policy: {name}={getattr(self, name)} must be positive")
-        for name in ("max_redirects", "delay_per_host_s", "backoff_s", "max_wait_s"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"fetch policy: {name}={getattr(self, name)} must not be negative")
-
-
-DEFAULT_POLICY = FetchPolicy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +48,6 @@ class Host:
     slots: asyncio.Semaphore
     users: int = 0
     next_start: float = 0.0
-
-
-def is_url(uri: str) -> bool:
-    """Whether a text is the address of a web server's file."""
-    return uri[:8].lower().startswith(("http://", "https://"))
-
-
-def redacted(uri: str) -> str:
-    """A URI without what may be secret, for messages: no user, password, query or fragment."""
-    if "://" not in uri:
-        return uri
-    scheme, rest = uri.split("://", 1)
-    host, slash, path = rest.split("?", 1)[0].split("#", 1)[0].partition("/")
-    return f"{scheme}://{host.rsplit('@', 1)[-1]}{slash}{path}"
 
 
 class Client:

@@ -179,7 +179,7 @@ def _data(options: Bench | GatedBench) -> str:
     m = options.mixture
     return (
         f"{m.num_vectors} x {m.num_features} random features, not of images: a Gaussian mixture in the proportions of "
-        f"earth-tiny's cells ({len(cell_counts(m))} here), {MEMBERS_A_PROTOTYPE} members to a prototype, of length one; "
+        f"earth-tiny's cells ({len(cell_counts(m))}), {MEMBERS_A_PROTOTYPE} members to a prototype, of length one; "
         f"a query is a member moved by {options.noise} of the members' standard deviation"
     )
 

@@ -11,8 +11,8 @@ import zlib
 import pytest
 
 from geo_ray.data import addresses
+from geo_ray.data.fetch_policy import FetchPolicy, redacted
 from geo_ray.data.fetcher import fetch_urls
-from geo_ray.data.fetching import FetchPolicy, redacted
 from tests.data.web_server import IMAGE, Names, policy, serving
 
 

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import msgpack
 import pyarrow as pa
@@ -30,13 +30,12 @@ DAMAGED_MEMBER = (*DAMAGE, RuntimeError, NotImplementedError)  # the last two: e
 MAX_ASIDE = 8  # images of one sample that are held until its main one comes
 
 
-def open_binary(uri: str) -> IO[bytes]:
+def open_binary(uri: str) -> Any:
     """The file's bytes, seekable; what lies elsewhere comes in pieces of 8 MiB as it is read."""
     if "://" not in uri:
         return open(uri, "rb")
     fs, path = filesystem(uri)
-    file: IO[bytes] = fs.open(path, "rb", block_size=8 * 2**20)
-    return file
+    return fs.open(path, "rb", block_size=8 * 2**20)
 
 
 def size_of(found: Found) -> int:

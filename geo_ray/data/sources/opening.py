@@ -104,7 +104,10 @@ def _group(text: str, options: SourceOptions) -> Group:
     if named == "file":
         found = single(text)
         return Group(kind=_parquet_kind(kind_by_content(found), found, options), files=lambda: iter([found]))
-    listed = (lambda: walk(text)) if named == "folder" else (lambda: match(text))
+
+    def listed() -> Iterator[Found]:
+        return walk(text) if named == "folder" else match(text)
+
     sample = list(itertools.islice(listed(), NUM_SAMPLED))
     kind, left_out = kind_of_many(text, (found.path for found in sample), named == "pattern")
     kept = [found for found in sample if kind_by_name(found.path) == kind]

@@ -10,18 +10,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import fsspec
 
-from geo_ray.data.fetcher import Fetcher
-from geo_ray.data.fetching import DEFAULT_POLICY, FetchPolicy, is_url
+from geo_ray.data.fetch_policy import DEFAULT_POLICY, FetchPolicy, is_url
 from geo_ray.data.sources.ids import readable
 from geo_ray.data.sources.rows import Input, Row, Shard
 from geo_ray.data.windows import Content, in_order
 from geo_ray.errors import REMOTE_ERRORS
 from geo_ray.models.preprocess import MAX_BYTES
+
+if TYPE_CHECKING:
+    from geo_ray.data.fetcher import Fetcher
 
 NUM_THREADS = 16  # reads of files and objects under way at a time; a GET from S3 takes 20 to 100 ms
 NUM_TRIES = 3  # of a remote read; s3fs tries again by itself, but not after every error
@@ -109,6 +111,8 @@ class Reader:
         """Start to read what is behind a path or URI."""
         if is_url(uri):
             if self._fetcher is None:
+                from geo_ray.data.fetcher import Fetcher  # aiohttp takes 0.3 s to import, and most inputs are no URLs
+
                 self._fetcher = self._stack.enter_context(Fetcher(self._policy))
             return self._fetcher.submit(uri)
         return self._threads.submit(_read_allowed, uri, self._access)
@@ -168,7 +172,8 @@ def first_bytes(uri: str, count: int) -> bytes:
     if "://" not in uri:
         with open(uri, "rb") as file:
             return file.read(count)
-    return _first_bytes(*fsspec.core.url_to_fs(uri), count)
+    fs, path = fsspec.core.url_to_fs(uri)
+    return _first_bytes(fs, path, count)
 
 
 def _first_bytes(fs: fsspec.AbstractFileSystem, path: str, count: int) -> bytes:

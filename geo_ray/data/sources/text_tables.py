@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from geo_ray.data.fetching import redacted
+from geo_ray.data.fetch_policy import redacted
 from geo_ray.data.sources.ids import is_image_name
 from geo_ray.errors import REMOTE_ERRORS, InputError
 
@@ -109,7 +109,7 @@ def _headless(first: list[str], layout: Layout, prefer_hash: bool) -> Layout:
     return replace(bare, columns={"uri": located[-1]} | ({"id": 0} if located[-1] else {}))
 
 
-def _csv_pieces(file: IO[bytes], layout: Layout) -> Iterator[Piece]:
+def _csv_pieces(file: Any, layout: Layout) -> Iterator[Piece]:
     names = [f"f{place}" for place in range(layout.num_columns)]
     wanted = {ours: names[place] for ours, place in layout.columns.items()}
     if layout.photos_only is not None:
