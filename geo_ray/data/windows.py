@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from threading import Lock
 from typing import TypeVar
 
 Content = tuple[bytes | None, str]  # the bytes and an empty string, or None and the code of the problem
@@ -20,20 +21,33 @@ def in_order(
     more than ``max_bytes``.
     """
     window: deque[tuple[Tag, list[Future[Content]]]] = deque()
-    for read in reads:
-        window.append(read)
-        while window and (len(window) >= max_reads or _held(window) > max_bytes):
-            yield _taken(window.popleft())
+    held = _Held()
+    for tag, futures in reads:
+        window.append((tag, futures))
+        for future in futures:
+            future.add_done_callback(held.came)
+        while window and (len(window) >= max_reads or held.size > max_bytes):
+            yield held.taken(*window.popleft())
     while window:
-        yield _taken(window.popleft())
+        yield held.taken(*window.popleft())
 
 
-def _held(window: Iterable[tuple[Tag, list[Future[Content]]]]) -> int:
-    """Bytes of the reads that are done."""
-    done = (future.result()[0] for _, futures in window for future in futures if future.done())
-    return sum(len(content) for content in done if content is not None)
+class _Held:
+    """Bytes of the reads that are done and not taken; counted as they come, since asking all of them is slow."""
 
+    def __init__(self) -> None:
+        self.size = 0
+        self._lock = Lock()
 
-def _taken(read: tuple[Tag, list[Future[Content]]]) -> tuple[Tag, list[Content]]:
-    tag, futures = read
-    return tag, [future.result() for future in futures]
+    def came(self, future: Future[Content]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self._add(len(future.result()[0] or b""))
+
+    def taken(self, tag: Tag, futures: list[Future[Content]]) -> tuple[Tag, list[Content]]:
+        contents = [future.result() for future in futures]
+        self._add(-sum(len(content or b"") for content, _ in contents))
+        return tag, contents
+
+    def _add(self, count: int) -> None:
+        with self._lock:
+            self.size += count

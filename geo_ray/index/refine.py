@@ -11,6 +11,13 @@ from jaxtyping import Bool, Float, Float32, Float64, Int
 
 from geo_ray.geo.sphere import great_circle_km, spherical_mean
 
+_WORDS = {
+    "method": ("prototypes", "neighbours"),
+    "members": ("prototype", "cell"),
+    "nearness": ("prototype", "member"),
+    "measure": ("cosine", "csls"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Refinement:
@@ -22,7 +29,13 @@ class Refinement:
     softmax(-distance / member_temperature), which can answer with a place between the known ones. ``nearness`` says
     whose distance d weighs a cell: its nearest prototype's, as in the paper, or its nearest member's, which is sharper
     where clusters are wide.
+
+    Beyond the paper: with ``average_km`` above 0, the answer is the mean of the candidates' points within that distance
+    of it, weighted by their probability. ``method`` "neighbours" leaves prototypes aside: the answer is the nearest
+    member, by cosine or CSLS (``measure``), of the first cells that hold ``gate`` of the probability.
     """
+
+    method: Literal["prototypes", "neighbours"] = "prototypes"
 
     num_cells: int = 5
     temperature: float = 1.6
@@ -33,17 +46,22 @@ class Refinement:
     blend_km: float = 0.0
     member_temperature: float = 1.0
     logit_temperature: float = 1.0  # the head's logits are divided by it: calibrated cell probabilities
+    average_km: float = 0.0
+    gate: float = 1.0
+    measure: Literal["cosine", "csls"] = "cosine"
 
     def __post_init__(self) -> None:
         for name in ("num_cells", "num_members", "temperature", "member_temperature", "logit_temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"refinement: {name}={getattr(self, name)} must be positive")
-        if self.members not in ("prototype", "cell"):
-            raise ValueError(f"refinement: members={self.members!r} must be 'prototype' or 'cell'")
-        if self.nearness not in ("prototype", "member"):
-            raise ValueError(f"refinement: nearness={self.nearness!r} must be 'prototype' or 'member'")
-        if self.blend_km < 0 or self.max_distance_km < 0:
-            raise ValueError(f"refinement: blend_km={self.blend_km}, max_distance_km={self.max_distance_km} below 0")
+        for name, words in _WORDS.items():
+            if getattr(self, name) not in words:
+                raise ValueError(f"refinement: {name}={getattr(self, name)!r} must be one of {words}")
+        for name in ("blend_km", "max_distance_km", "average_km"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"refinement: {name}={getattr(self, name)} must not be below 0")
+        if not 0 < self.gate <= 1:
+            raise ValueError(f"refinement: gate={self.gate} must be above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,23 +133,70 @@ def refine(
     winner = np.where(moved, cell_probability.argmax(axis=1), winner)
     latlon = points[n, winner]
     if parameters.blend_km > 0:
-        latlon = _blend(latlon, has_members[n, winner], found, parameters)
-        points[n, winner] = latlon
+        _, k, m = found.member_distance.shape
+        places, distances = found.member_latlon.reshape(-1, k * m, 2), found.member_distance.reshape(-1, k * m)
+        latlon = _blend(latlon, has_members[n, winner], places, distances, parameters)
     held = cell_probability.sum(axis=1, keepdims=True, dtype=np.float64)
     probability = scores / scores.sum(axis=1, keepdims=True) * np.minimum(held, 1.0)
+    return _answer(latlon, winner, points, probability, parameters)
+
+
+def gated(
+    cells: Int[np.ndarray, "N K"], cell_probability: Float32[np.ndarray, "N K"], gate: float
+) -> Int[np.ndarray, "N K"]:
+    """The first cells of each image that hold ``gate`` of the probability, -1 in place of the others."""
+    before = np.cumsum(cell_probability, axis=1, dtype=np.float64) - cell_probability
+    return np.where(before < gate, cells, -1)
+
+
+def refine_by_neighbours(
+    cell_probability: Float32[np.ndarray, "N K"],
+    cell_latlon: Float64[np.ndarray, "N K 2"],
+    distance: Float64[np.ndarray, "N M"],
+    latlon: Float64[np.ndarray, "N M 2"],
+    parameters: Refinement,
+) -> Refined:
+    """The place of each image's nearest neighbour among the members of its cells, or the top cell's centre without one.
+
+    Neighbours are nearest first, at infinity where there are fewer. The chosen candidate is the cell whose centre is
+    nearest to the answer; the others answer with their centres.
+    """
+    known = np.isfinite(distance[:, 0])
+    point = np.where(known[:, None], latlon[:, 0], cell_latlon[:, 0])
+    if parameters.blend_km > 0:
+        point = _blend(point, known, latlon, distance, parameters)
+    away = great_circle_km(np.broadcast_to(point[:, None], cell_latlon.shape), cell_latlon)
+    probability = cell_probability.astype(np.float64)
+    return _answer(point, away.argmin(axis=1), cell_latlon.copy(), probability, parameters)
+
+
+def _answer(
+    latlon: Float64[np.ndarray, "N 2"],
+    winner: Int[np.ndarray, "N"],
+    points: Float64[np.ndarray, "N K 2"],
+    probability: Float64[np.ndarray, "N K"],
+    parameters: Refinement,
+) -> Refined:
+    """The answer, averaged with the candidates near it where that is asked for."""
+    n = np.arange(len(points))
+    points[n, winner] = latlon
+    if parameters.average_km > 0:
+        away = great_circle_km(np.broadcast_to(latlon[:, None], points.shape), points)
+        weights = np.where(away <= parameters.average_km, probability, 0.0)
+        weights[n, winner] = np.maximum(weights[n, winner], np.finfo(np.float64).tiny)
+        points[n, winner] = latlon = spherical_mean(points, weights)
     return Refined(latlon=latlon, winner=winner, candidate_latlon=points, candidate_probability=probability)
 
 
 def _blend(
     latlon: Float64[np.ndarray, "N 2"],
     known: Bool[np.ndarray, "N"],
-    found: Matches,
+    places: Float64[np.ndarray, "N M 2"],
+    distances: Float[np.ndarray, "N M"],
     parameters: Refinement,
 ) -> Float64[np.ndarray, "N 2"]:
     """The weighted spherical mean of the members near each answer; an answer that is no member stays as it is."""
-    n, k, m = found.member_distance.shape
-    places = found.member_latlon.reshape(n, k * m, 2)
-    distance = found.member_distance.reshape(n, k * m).astype(np.float64)
+    distance = distances.astype(np.float64)
     away = great_circle_km(np.broadcast_to(latlon[:, None], places.shape), places)
     near = np.isfinite(distance) & (away <= parameters.blend_km)
     weights = softmax(np.where(near, -distance / parameters.member_temperature, -np.inf))

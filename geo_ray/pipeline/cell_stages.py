@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geo_ray.cells.store import read_partition
-from geo_ray.index.refine import Matches, rank_cells, refine
+from geo_ray.index.refine import Matches, Refined, gated, rank_cells, refine, refine_by_neighbours
 from geo_ray.models.bundle import CELLS, open_bundle
 from geo_ray.models.clip import read_head
 from geo_ray.pipeline.columns import Batch, Column, located
@@ -85,6 +85,75 @@ class SearchPrototypes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchMembers:
+    """The nearest members of all candidate cells together, of those that hold the refinement's share of probability."""
+
+    bundle: str
+    num_members: int
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The features, the candidate cells and their probabilities."""
+        return ("image_features", "cells", "cell_probabilities")
+
+    @property
+    def writes(self) -> tuple[Column, ...]:
+        """Distances, inf where there is nothing, and the members' places in degrees, nearest first."""
+        m = self.num_members
+        return (
+            Column(name="neighbour_distance", dtype="float64", shape=(m,), fill=np.inf),
+            Column(name="neighbour_latlon", dtype="float64", shape=(m, 2), fill=0.0),
+        )
+
+    def build(self, runtime: Runtime) -> Stage:
+        """Asks the runtime for a searcher."""
+        searcher = runtime.searcher(self.bundle)
+        refinement = open_bundle(self.bundle).refinement
+
+        def run(batch: Batch) -> Batch:
+            cells = gated(batch["cells"], batch["cell_probabilities"], refinement.gate)
+            found = searcher.neighbours(cells, batch["image_features"], self.num_members, refinement.measure)
+            return {"neighbour_distance": found.distance, "neighbour_latlon": found.latlon}
+
+        return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineByMembers:
+    """Cells and the nearest members among them to one point, and every candidate's point and probability."""
+
+    bundle: str
+    num_cells: int
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What ``RankCells`` and ``SearchMembers`` found."""
+        return ("cells", "cell_probabilities", "neighbour_distance", "neighbour_latlon")
+
+    @property
+    def writes(self) -> tuple[Column, ...]:
+        """As ``Refine``."""
+        return located(self.num_cells)
+
+    def build(self, runtime: Runtime) -> Stage:
+        """Loads the cells' centres."""
+        bundle = open_bundle(self.bundle)
+        centers = read_partition(bundle.path(CELLS)).centers
+
+        def run(batch: Batch) -> Batch:
+            places, probability = centers[batch["cells"]], batch["cell_probabilities"]
+            near = batch["neighbour_distance"], batch["neighbour_latlon"]
+            return _located(refine_by_neighbours(probability, places, *near, bundle.refinement), batch["cells"], places)
+
+        return run
+
+
+def _located(refined: Refined, cells: np.ndarray, places: np.ndarray) -> Batch:
+    """The columns that ``Describe`` reads."""
+    return {**vars(refined), "cells": cells, "spread_km": refined.spread_km, "top_latlon": places[:, 0]}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Refine:
     """Cells and their nearest members to one point, and every candidate's point and probability."""
 
@@ -110,11 +179,6 @@ class Refine:
             found = Matches(**{name: batch[name] for name in MATCHES})
             places = centers[batch["cells"]]
             refined = refine(batch["cell_probabilities"], places, found, bundle.refinement)
-            return {
-                **vars(refined),
-                "cells": batch["cells"],
-                "spread_km": refined.spread_km,
-                "top_latlon": places[:, 0],
-            }
+            return _located(refined, batch["cells"], places)
 
         return run

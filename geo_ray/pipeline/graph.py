@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from geo_ray.errors import InputError
 from geo_ray.models.bundle import Bundle
-from geo_ray.pipeline.cell_stages import RankCells, Refine, SearchPrototypes
+from geo_ray.pipeline.cell_stages import RankCells, Refine, RefineByMembers, SearchMembers, SearchPrototypes
 from geo_ray.pipeline.columns import ANSWER, MAX_VIEWS, SOURCE, Batch, view_columns
 from geo_ray.pipeline.gallery_stages import SearchGallery
 from geo_ray.pipeline.label_stages import ProbeLabels
@@ -80,11 +80,10 @@ def place_stages(bundle: Bundle) -> tuple[StageSpec, ...]:
         return (ProbeLabels(bundle=ref, num_candidates=k),)
     if bundle.kind == "gallery":
         return (SearchGallery(bundle=ref, num_candidates=k),)
-    return (
-        RankCells(bundle=ref, num_features=bundle.num_features, num_cells=k),
-        SearchPrototypes(bundle=ref, num_cells=k, num_members=bundle.refinement.num_members),
-        Refine(bundle=ref, num_cells=k),
-    )
+    rank, m = RankCells(bundle=ref, num_features=bundle.num_features, num_cells=k), bundle.refinement.num_members
+    if bundle.refinement.method == "neighbours":
+        return (rank, SearchMembers(bundle=ref, num_members=m), RefineByMembers(bundle=ref, num_cells=k))
+    return (rank, SearchPrototypes(bundle=ref, num_cells=k, num_members=m), Refine(bundle=ref, num_cells=k))
 
 
 def _inputs(num_views: int) -> tuple[str, ...]:

@@ -16,15 +16,15 @@ from geo_ray.cells.labels import nearest_centers
 from geo_ray.cells.partition import Partition
 from geo_ray.cells.store import read_partition, write_partition
 from geo_ray.datasets import earth
-from geo_ray.evaluation.calibration import coordinate_search, fit_radius
+from geo_ray.evaluation.calibration import fit_radius
+from geo_ray.evaluation.refinement import CHOICES, known_images
 from geo_ray.geo.metrics import error_metrics
 from geo_ray.geo.sphere import great_circle_km
 from geo_ray.index.prototypes import Clustering, build_index
-from geo_ray.index.refine import Refined, Refinement, rank_cells, refine
-from geo_ray.index.shard import open_shard
+from geo_ray.index.refine import Refinement
 from geo_ray.index.store import write_index
-from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, WEIGHTS, EncoderSpec, open_bundle, write_manifest
-from geo_ray.models.clip import TOWER, read_head
+from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, INDEX, WEIGHTS, EncoderSpec, open_bundle, write_manifest
+from geo_ray.models.clip import TOWER
 from geo_ray.models.heads import GeocellHead
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.gallery import embed_views, gallery_places
@@ -43,13 +43,7 @@ START = Refinement(
     members="cell", nearness="member", num_members=8, num_cells=40, temperature=0.05, max_distance_km=20100.0,
     blend_km=40.0, member_temperature=0.03,
 )  # fmt: skip
-CHOICES: dict[str, list[Any]] = {
-    "logit_temperature": [0.7, 0.85, 1.0, 1.2, 1.5],
-    "temperature": [0.015, 0.025, 0.04, 0.06, 0.1, 0.2],
-    "blend_km": [0.0, 20.0, 30.0, 40.0, 60.0, 80.0],
-    "member_temperature": [0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.09],
-    "max_distance_km": [300.0, 1000.0, 20100.0],
-}
+FITTED = ("logit_temperature", "temperature", "blend_km", "member_temperature", "max_distance_km")
 
 
 def assemble(
@@ -80,7 +74,9 @@ def assemble(
     say(f"fitting the head on {len(latlon)} places and clustering them")
     save_file(fit_head(features, latlon, partition, _joint_head(weights), config), output / HEAD)
     filed = nearest_centers(latlon, partition)
-    write_index(build_index(features, latlon, filed, len(partition), Clustering(noise="nearest")), output / "index")
+    clustering, fingerprint = Clustering(noise="nearest"), open_bundle(str(stage.resolve())).encoder_fingerprint
+    index = build_index(features, latlon, filed, len(partition), clustering, encoder_fingerprint=fingerprint)
+    write_index(index, output / INDEX)
     (output / CALIBRATION).write_text("{}")
     write_manifest(output, **WORDS, encoder=encoder, parameters=START, provenance=provenance)
     say("fitting the refinement on the validation split")
@@ -113,21 +109,9 @@ def _tune(config: TrainConfig, encoder: str, bundle: str, start: Refinement) -> 
     latlon = train_locations(config, "validation")
     features = embed_views(earth.jittered_views(latlon, np.random.default_rng(config.seed)), encoder)
     opened = open_bundle(bundle)
-    weight, bias = read_head(opened)
-    logits = features @ weight.T + bias
-    centers = read_partition(opened.path(CELLS)).centers
-    cells, _ = rank_cells(logits, start.num_cells, 1.0)
-    found = open_shard(opened.path("index")).search(cells, features, start.num_members, start.members)
-
-    def answer(refinement: Refinement) -> Refined:
-        _, probability = rank_cells(logits, start.num_cells, refinement.logit_temperature)
-        return refine(probability, centers[cells], found, refinement)
-
-    def loss(refinement: Refinement) -> float:
-        return float(np.log1p(great_circle_km(answer(refinement).latlon, latlon)).mean())
-
-    best = coordinate_search(start, CHOICES, loss)
-    refined = answer(best)
+    images = known_images(opened, features, latlon)
+    best = images.fit(start, {name: CHOICES[name] for name in FITTED})
+    refined = images.answer(best)
     errors = great_circle_km(refined.latlon, latlon)
     calibration = fit_radius(refined.spread_km, errors)
     Path(bundle, CALIBRATION).write_text(json.dumps(dataclasses.asdict(calibration), indent=1))

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
-from geo_ray.geo.sphere import great_circle_km
-from geo_ray.index.refine import Matches, Refinement, rank_cells, refine, softmax
+from geo_ray.geo.sphere import great_circle_km, spherical_mean
+from geo_ray.index.refine import (
+    Matches,
+    Refinement,
+    gated,
+    rank_cells,
+    refine,
+    refine_by_neighbours,
+    softmax,
+)
 
 INF = math.inf
 
@@ -249,3 +258,64 @@ def test_a_misspelt_choice_is_refused(name):
     object.__setattr__(parameters, name, "all")
     with pytest.raises(ValueError, match=f"{name}='all'"):
         parameters.__post_init__()
+
+
+def test_the_first_cells_that_hold_the_gate_are_searched():
+    cells = np.array([[4, 2, 9], [1, 0, 3], [5, 6, 7]])
+    probability = np.array([[0.5, 0.3, 0.1], [0.95, 0.03, 0.01], [0.2, 0.1, 0.1]], np.float32)
+    assert gated(cells, probability, 0.75).tolist() == [[4, 2, -1], [1, -1, -1], [5, 6, 7]]
+    assert gated(cells, probability, 1.0).tolist() == cells.tolist()
+    assert gated(cells, probability, 1e-6)[:, 0].tolist() == [4, 1, 5]  # the best cell always
+
+
+def slow_neighbours(probability, centers, distance, places, parameters):
+    """One image: the nearest member, or the mean of those near it, or the top cell's centre."""
+    if math.isinf(distance[0]):
+        point = np.asarray(centers[0])
+    elif parameters.blend_km == 0:
+        point = np.asarray(places[0])
+    else:
+        near = [m for m in range(len(distance)) if not math.isinf(distance[m])
+                and great_circle_km(np.array(places[0]), np.array(places[m])) <= parameters.blend_km]  # fmt: skip
+        weight = np.array([math.exp(-(distance[m] - distance[0]) / parameters.member_temperature) for m in near])
+        point = spherical_mean(np.array([places[m] for m in near]), weight / weight.sum())
+    away = [float(great_circle_km(point, np.array(center))) for center in centers]
+    return point, away.index(min(away))
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), blend_km=st.sampled_from([0.0, 400.0]), n=st.integers(0, 9))
+def test_neighbours_answer_as_the_slow_way(seed, blend_km, n):
+    probability, centers, found = random_case(seed, n=n)
+    distance = np.sort(found.member_distance.reshape(n, 12), axis=1).astype(np.float64)
+    places = found.member_latlon.reshape(n, 12, 2)
+    parameters = Refinement(method="neighbours", blend_km=blend_km, member_temperature=0.3)
+    refined = refine_by_neighbours(probability, centers, distance, places, parameters)
+    for row in range(n):
+        point, winner = slow_neighbours(probability[row], centers[row], distance[row], places[row], parameters)
+        assert great_circle_km(refined.latlon[row], point) < 1e-6
+        assert refined.winner[row] == winner
+        np.testing.assert_array_equal(refined.candidate_latlon[row, winner], refined.latlon[row])
+    np.testing.assert_array_equal(refined.candidate_probability, probability.astype(np.float64))
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), average_km=st.sampled_from([500.0, 5000.0]))
+def test_the_average_is_over_candidates_near_the_answer(seed, average_km):
+    probability, centers, found = random_case(seed)
+    plain = refine(probability, centers, found, Refinement(temperature=0.5))
+    averaged = refine(probability, centers, found, Refinement(temperature=0.5, average_km=average_km))
+    for row in range(len(probability)):
+        points, answer = plain.candidate_latlon[row], plain.latlon[row]
+        near = [k for k in range(len(points)) if great_circle_km(points[k], answer) <= average_km]
+        mean = spherical_mean(points[near], plain.candidate_probability[row, near])
+        assert great_circle_km(averaged.latlon[row], mean) < 1e-6
+    np.testing.assert_array_equal(averaged.winner, plain.winner)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"method": "votes"}, {"measure": "l1"}, {"gate": 0.0}, {"gate": 1.1}, {"average_km": -1.0}]
+)
+def test_unknown_options_are_refused(wrong):
+    with pytest.raises((ValueError, TypeCheckError), match=next(iter(wrong))):
+        Refinement(**wrong)

@@ -17,8 +17,8 @@ CONTAINER_ID = re.compile(r"[^#]*\.(?:tar|tgz|tar\.\w+|zip|parquet|pq|msg|msgpac
 
 def is_image_name(name: str) -> bool:
     """Whether a file's name says that it is an image; macOS's ``._a.jpg`` holds what it knows of a.jpg instead."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
+    base = name.rpartition("/")[2]  # as strings: a listing asks this of every name
+    return base[base.rfind(".") :].lower() in SUFFIXES and "." in base[1:] and not base.startswith("._")
 
 
 def container_id(path: str, key: str) -> str:

@@ -1,8 +1,8 @@
 """Tables that name images: their rows as inputs, checked for ids that are there twice, and what they may name."""
 
+import os
 import posixpath
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from urllib.parse import urljoin
 
 import numpy as np
@@ -66,7 +66,7 @@ def access_of(path: str, options: SourceOptions) -> Access:
     """What a manifest may name: one that lies elsewhere no local file, another those below its root."""
     if "://" in path:
         return Access(root=None)
-    folder = options.image_folder or str(Path(path).absolute().parent)
+    folder = _base_of(path, options.image_folder)
     return Access(root=options.allowed_root or (None if "://" in folder else folder))
 
 
@@ -82,7 +82,9 @@ def check_ids(paths: Iterable[str], options: SourceOptions) -> tuple[int, int]:
         for piece in _pieces(path, options, None):
             hashes.append(np.fromiter(map(hash, _ids(piece)), np.int64, len(piece["uri"])))
             num_views = max(num_views, sum(name.startswith("uri") for name in piece))
-    ordered = np.sort(np.concatenate(hashes))
+    ordered = np.concatenate(hashes)
+    del hashes
+    ordered.sort()
     if len(repeated := ordered[1:][ordered[1:] == ordered[:-1]]):
         _check_repeated(paths, options, set(repeated.tolist()))
     return len(ordered), num_views
@@ -103,10 +105,11 @@ def _check_repeated(paths: Iterable[str], options: SourceOptions, hashes: set[in
 
 def _manifest_rows(path: str, options: SourceOptions, views_by: str | None) -> Iterator[tuple[str, list[str]]]:
     """Ids and places of the rows' images."""
+    base = _base_of(path, options.image_folder)
     for piece in _pieces(path, options, views_by):
         views = [piece[name] for name in piece if name.startswith("uri")]
         for image_id, *uris in zip(_ids(piece), *views, strict=True):
-            yield image_id, [_beside(path, uri, options.image_folder) for uri in uris if uri]
+            yield image_id, [_beside(base, uri) for uri in uris if uri]
 
 
 def _pieces(path: str, options: SourceOptions, views_by: str | None) -> Iterator[Piece]:
@@ -157,15 +160,21 @@ def _item(path: str, image_id: str, uris: list[str]) -> Input:
     return Input(image_id=image_id, uri=uris[0], more_views=tuple(uris[1:]))
 
 
-def _beside(table: str, uri: str, folder: str | None) -> str:
-    """A path as written in a table, from the table's folder; what would leave a remote folder stays as it is."""
+def _base_of(table: str, folder: str | None) -> str:
+    """Where a table's paths start from."""
+    if folder is not None and "://" not in folder:
+        return os.path.abspath(folder)
+    return folder or (table.rpartition("/")[0] if "://" in table else os.path.dirname(os.path.abspath(table)))
+
+
+def _beside(base: str, uri: str) -> str:
+    """A path as written in a table, from where its paths start; what would leave a remote folder stays as it is."""
     if "://" in uri or uri.startswith("/"):
         return uri
-    base = folder or (table.rpartition("/")[0] if "://" in table else str(Path(table).absolute().parent))
     if is_url(base):
         return urljoin(f"{base}/", uri)
     if "://" not in base:
-        return str((Path(base) / uri).absolute())
+        return os.path.join(base, uri)
     return uri if posixpath.normpath(uri).startswith("..") else f"{base.rstrip('/')}/{uri}"
 
 

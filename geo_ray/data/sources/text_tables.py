@@ -21,7 +21,7 @@ from geo_ray.errors import REMOTE_ERRORS, InputError
 
 Piece = dict[str, list[str]]  # our column names to values of some rows
 
-BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 2 * 2**20  # a row must fit in it
 HEAD_BYTES = 2**18
 ROWS_A_PIECE = 10_000
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -174,5 +174,5 @@ def _parquet_pieces(path: str, columns: dict[str, tuple[str, ...]]) -> Iterator[
         if not names:
             yield {}
             return
-        for batch in table.iter_batches(65536, columns=list(dict.fromkeys(names.values()))):
+        for batch in table.iter_batches(ROWS_A_PIECE, columns=list(dict.fromkeys(names.values()))):
             yield {ours: [_text(value) for value in batch[theirs].to_pylist()] for ours, theirs in names.items()}

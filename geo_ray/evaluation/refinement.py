@@ -1,0 +1,115 @@
+"""Fitting the refinement of a bundle of cells, and measuring its options, on images whose places are known.
+
+Shapes: N images, D features, C cells.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int
+
+from geo_ray.cells.store import read_partition
+from geo_ray.evaluation.calibration import coordinate_search
+from geo_ray.geo.sphere import great_circle_km
+from geo_ray.index.refine import Matches, Refined, Refinement, gated, rank_cells, refine, refine_by_neighbours
+from geo_ray.index.shard import Neighbours, Searcher, open_shard
+from geo_ray.models.bundle import CELLS, INDEX, Bundle
+from geo_ray.models.clip import read_head
+
+CHOICES: dict[str, Sequence[Any]] = {
+    "logit_temperature": (0.7, 0.85, 1.0, 1.2, 1.5),
+    "temperature": (0.015, 0.025, 0.04, 0.06, 0.1, 0.2, 0.6, 1.6),
+    "num_cells": (1, 2, 5, 10, 20, 40),
+    "blend_km": (0.0, 20.0, 30.0, 40.0, 60.0, 80.0),
+    "member_temperature": (0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.09),
+    "max_distance_km": (300.0, 1000.0, 20100.0),
+    "average_km": (0.0, 250.0, 1000.0),
+    "gate": (0.5, 0.8, 0.9, 0.95, 0.99, 1.0),
+}
+
+
+@dataclass(kw_only=True)
+class KnownImages:
+    """Images with features and true places (degrees), and what answers them: a head, cells' centres, and an index.
+
+    Searches are done once for all parameters that can share them. ``max_cells`` is the most that are ever searched.
+    """
+
+    features: Float32[np.ndarray, "N D"]
+    latlon: Float64[np.ndarray, "N 2"]
+    weight: Float32[np.ndarray, "C D"]
+    bias: Float32[np.ndarray, "C"]
+    centers: Float64[np.ndarray, "C 2"]
+    searcher: Searcher
+    max_cells: int = 40
+    _found: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._logits = self.features @ self.weight.T + self.bias
+        self.max_cells = min(self.max_cells, len(self.centers))
+        self._cells, _ = rank_cells(self._logits, self.max_cells, 1.0)
+
+    def answer(self, parameters: Refinement) -> Refined:
+        """What the images are answered with these parameters."""
+        k = parameters.num_cells
+        if k > self.max_cells:
+            raise ValueError(f"num_cells={k} is more than the {self.max_cells} that are searched")
+        cells, probability = rank_cells(self._logits, k, parameters.logit_temperature)
+        places = self.centers[cells]
+        if parameters.method == "neighbours":
+            near = self._neighbours(gated(cells, probability, parameters.gate), parameters)
+            return refine_by_neighbours(probability, places, near.distance, near.latlon, parameters)
+        found = self._matches(parameters)
+        return refine(probability, places, Matches(**{name: v[:, :k] for name, v in vars(found).items()}), parameters)
+
+    def errors_km(self, parameters: Refinement) -> Float64[np.ndarray, "N"]:
+        """How far each answer is from the truth."""
+        return great_circle_km(self.answer(parameters).latlon, self.latlon)
+
+    def centre_errors_km(self) -> Float64[np.ndarray, "N"]:
+        """How far the most probable cell's centre is from the truth."""
+        return great_circle_km(self.centers[self._cells[:, 0]], self.latlon)
+
+    def loss(self, parameters: Refinement) -> float:
+        """The mean of log(1 + km): an error of 10 km instead of 5 counts like one of 1,000 instead of 500."""
+        return float(np.log1p(self.errors_km(parameters)).mean())
+
+    def fit(self, start: Refinement, choices: Mapping[str, Sequence[Any]] = CHOICES) -> Refinement:
+        """The best of these choices, found one parameter after the other."""
+        allowed = {name: [v for v in values if name != "num_cells" or v <= self.max_cells]
+                   for name, values in choices.items()}  # fmt: skip
+        return coordinate_search(start, allowed, self.loss)
+
+    def _matches(self, parameters: Refinement) -> Matches:
+        key = ("matches", parameters.members, parameters.num_members)
+        if key not in self._found:
+            asked = (parameters.num_members, parameters.members)
+            self._found[key] = self.searcher.search(self._cells, self.features, *asked)
+        matches: Matches = self._found[key]
+        return matches
+
+    def _neighbours(self, cells: Int[np.ndarray, "N K"], parameters: Refinement) -> Neighbours:
+        key = (parameters.num_cells, parameters.gate, parameters.logit_temperature, parameters.measure,
+               parameters.num_members)  # fmt: skip
+        if key not in self._found:
+            asked = (parameters.num_members, parameters.measure)
+            self._found[key] = self.searcher.neighbours(cells, self.features, *asked)
+        neighbours: Neighbours = self._found[key]
+        return neighbours
+
+
+def known_images(
+    bundle: Bundle, features: Float32[np.ndarray, "N D"], latlon: Float64[np.ndarray, "N 2"]
+) -> KnownImages:
+    """Images for fitting a bundle of cells, with its head, its cells and its index."""
+    weight, bias = read_head(bundle)
+    return KnownImages(
+        features=features,
+        latlon=latlon,
+        weight=weight,
+        bias=bias,
+        centers=read_partition(bundle.path(CELLS)).centers,
+        searcher=open_shard(bundle.path(INDEX)),
+    )

@@ -1,0 +1,80 @@
+"""Sources on S3, as moto's server has it."""
+
+import pytest
+
+from geo_ray.data.sources import list_inputs, open_sources, read_bytes
+from geo_ray.errors import InputError
+from tests.data.s3_server import s3_server
+from tests.data.source_files import small_images, write_all
+
+NUM_IMAGES = 30
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with s3_server() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def images():
+    return small_images(NUM_IMAGES)
+
+
+@pytest.fixture(scope="module")
+def written(s3, images, tmp_path_factory):
+    """All sources under s3://photos/all, as they are on disk; of the inputs, the folder is replaced by that."""
+    folder = tmp_path_factory.mktemp("sources")
+    found = write_all(folder, images)
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        s3.put_object(Bucket="photos", Key=f"all/{path.relative_to(folder).as_posix()}", Body=path.read_bytes())
+    return folder, found
+
+
+def remote(text, folder):
+    return text.replace(str(folder), "s3://photos/all")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["folder", "pattern", "webdataset", "webdataset braces", "img2dataset", "img2dataset parquet", "parquet binary",
+     "zip", "msgpack", "a.csv", "a.tsv.gz", "a.jsonl", "a.parquet"],
+)  # fmt: skip
+def test_the_same_images_come_from_s3(written, images, name):
+    folder, found = written
+    source = found[name]
+    rows = [row for shard in open_sources([remote(t, folder) for t in source.inputs]).shards() for row in shard.rows()]
+    assert {row.image_id: row.contents for row in rows} == {
+        remote(image_id, folder): (images.get(image_name),) for image_id, image_name in source.names.items()
+    }
+    assert len(rows) == len(source.names)
+    if name == "folder":
+        assert all(row.uris[0] == f"s3://photos/all/folder/{row.image_id}" for row in rows)
+
+
+def test_a_listing_goes_on_by_pages(s3):
+    for number in range(1500):
+        s3.put_object(Bucket="photos", Key=f"many/{number:06d}.jpg", Body=b"x")
+    shards = open_sources(["s3://photos/many"]).shards()
+    ids = [item.image_id for shard in shards for item in shard.inputs]
+    assert ids == [f"{number:06d}.jpg" for number in range(1500)]
+    assert len(list_inputs(["s3://photos/many/0010*.jpg"])) == 100
+    assert [item.image_id for item in list_inputs(["s3://photos/many/000007.jpg"])] == ["000007.jpg"]
+
+
+def test_objects_that_are_odd(s3):
+    s3.put_object(Bucket="photos", Key="odd/", Body=b"")
+    s3.put_object(Bucket="photos", Key="odd/empty.jpg", Body=b"")
+    s3.put_object(Bucket="photos", Key="odd/é #%41.jpg", Body=b"letters")
+    rows = [row for shard in open_sources(["s3://photos/odd/"]).shards() for row in shard.rows()]
+    assert {row.image_id: row.contents[0] for row in rows} == {"empty.jpg": b"", "é #%41.jpg": b"letters"}
+    assert read_bytes("s3://photos/odd/gone.jpg") == (None, "fetch_failed")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("s3://photos/nothing", "no images"), ("s3://no-bucket/x", "bucket does not exist")]
+)
+def test_what_is_not_there_is_named(s3, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        open_sources([text])
+    assert text in str(caught.value)
