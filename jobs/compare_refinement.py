@@ -33,7 +33,8 @@ PAPER = (*HEAD, "temperature", "max_distance_km")
 WAYS: dict[str, tuple[Refinement, tuple[str, ...]]] = {
     "prototype": (Refinement(num_cells=40, temperature=0.05), PAPER),
     "prototype, then its nearest member (PIGEON)": (Refinement(num_cells=40, temperature=0.05), PAPER),
-    "nearest member of the cell": (Refinement(num_cells=40, temperature=0.025, members="cell", nearness="member"), PAPER),
+    "nearest member of the cell": (
+        Refinement(num_cells=40, temperature=0.025, members="cell", nearness="member"), PAPER),
     "... averaged over candidates within 1,000 km": (
         Refinement(num_cells=40, temperature=0.025, members="cell", nearness="member", average_km=1000.0), PAPER),
     "... blended with members near it": (

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -18,6 +17,7 @@ from geo_ray.geo.calibration import RadiusCalibration
 from geo_ray.index.gallery import GallerySearch
 from geo_ray.index.probe import Probing
 from geo_ray.index.refine import Refinement
+from geo_ray.models.local_files import adopt, cache_folder, sha256_of
 from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 
 FORMAT = 1
@@ -162,12 +162,6 @@ class Bundle:
         return RadiusCalibration(**{name: tuple(value) for name, value in values.items()}) if values else None
 
 
-def sha256_of(path: Path) -> str:
-    """The hexadecimal digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_manifest(
     folder: Path,
     *,
@@ -295,22 +289,11 @@ def _fetch(ref: str) -> Path:
     try:
         fs, root = fsspec.core.url_to_fs(ref)
         manifest = fs.cat_file(f"{root.rstrip('/')}/{MANIFEST}")
-        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "geo-ray"
-        folder = cache / hashlib.sha256(manifest).hexdigest()[:16]
+        folder = cache_folder() / hashlib.sha256(manifest).hexdigest()[:16]
         if not (folder / MANIFEST).is_file():
             partial = folder.with_name(f"{folder.name}.{os.getpid()}")
             fs.get(root.rstrip("/") + "/", f"{partial}/", recursive=True)
-            _adopt(partial, folder)
+            adopt(partial, folder)
     except REMOTE_ERRORS as error:
         raise BundleError(f"bundle {ref} can't be fetched ({error}); check the address and your credentials") from error
     return folder
-
-
-def _adopt(partial: Path, folder: Path) -> None:
-    """Give a complete download its name, or drop it where another process was first with the same content."""
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not (folder / MANIFEST).is_file():
-            raise
-        shutil.rmtree(partial)

@@ -4,7 +4,6 @@ import fnmatch
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import fsspec
 
 from geo_ray.errors import REMOTE_ERRORS, InputError
 from geo_ray.models.checkpoints import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
+from geo_ray.models.local_files import adopt, cache_folder
 
 REFUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5", "*.onnx")  # never downloaded
 SETTINGS = ("*.json", "*.txt")  # configuration and tokenizer
@@ -60,11 +60,6 @@ def fetch_checkpoint(source: str, revision: str | None = None) -> Fetched:
         if (fetched.folder / OPEN_CLIP_WEIGHTS).is_file():
             return fetched
     return fetch(source, pinned, (*SETTINGS, "model*.safetensors"))
-
-
-def cache_folder() -> Path:
-    """Where downloads and computed features are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "geo-ray"
 
 
 def _open_clip_repository(model: str, tag: str) -> str:
@@ -126,13 +121,3 @@ def _download(url: str, patterns: Sequence[str]) -> Path:
 def _wanted(path: str, patterns: Sequence[str]) -> bool:
     name = path.rsplit("/", 1)[-1]
     return any(fnmatch.fnmatch(name, p) for p in patterns) and not any(fnmatch.fnmatch(name, p) for p in REFUSED)
-
-
-def adopt(partial: Path, folder: Path) -> None:
-    """Give a complete download its name, or drop it where another process was first."""
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(partial)

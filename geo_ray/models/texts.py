@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import nn
 
 from geo_ray.models.checkpoints import ClipCheckpoint
-from geo_ray.models.hub import cache_folder
+from geo_ray.models.local_files import cache_folder
 from geo_ray.models.tokenizer import tokenize
 
 BATCH = 64

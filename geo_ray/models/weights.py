@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from geo_ray.errors import InputError
-from geo_ray.models.bundle import sha256_of
+from geo_ray.models.local_files import sha256_of
 
 Shape = tuple[int, ...]
 

@@ -87,7 +87,12 @@ def test_a_damaged_or_missing_file_is_named(folder, name):
 
 @pytest.mark.parametrize(
     "change",
-    [{"refinement": {"temperature": 9.0}}, {"kind": "gallery", "gallery": {"logit_scale": 9.0}}, {"files": {}}, {"encoder_fingerprint": "0"}],
+    [
+        {"refinement": {"temperature": 9.0}},
+        {"kind": "gallery", "gallery": {"logit_scale": 9.0}},
+        {"files": {}},
+        {"encoder_fingerprint": "0"},
+    ],
 )
 def test_a_changed_manifest_is_refused(folder, change):
     edit(folder, **change)
@@ -145,19 +150,6 @@ def test_a_remote_bundle_is_fetched_once(folder, remote, tmp_path):
     remote.rm("/bucket/bundle/weights.safetensors")
     module._checked.cache_clear()
     assert open_bundle("memory://bucket/bundle/").folder == opened.folder
-
-
-def test_two_processes_may_fetch_at_once(remote, tmp_path):
-    """The second finds the first one's folder when it wants to give its own that name."""
-    folder, partial = tmp_path / "whole", tmp_path / "whole.1"
-    for path in (folder, partial):
-        path.mkdir()
-        (path / MANIFEST).write_text("{}")
-    module._adopt(partial, folder)
-    assert folder.is_dir()
-    assert not partial.exists()
-    with pytest.raises(OSError, match="whole"):
-        module._adopt(partial, tmp_path / "missing")
 
 
 def test_an_unreachable_bundle_is_named(remote):

@@ -6,7 +6,6 @@ import pytest
 from huggingface_hub import constants, errors
 
 from geo_ray.errors import InputError
-from geo_ray.models import hub as module
 from geo_ray.models.checkpoints import read_checkpoint
 from geo_ray.models.hub import fetch, fetch_checkpoint
 from tests.models.checkpoint_files import write_hugging_face, write_open_clip
@@ -78,17 +77,6 @@ class TestRemote:
             with pytest.raises(InputError, match=r"memory://bucket/clip can't be fetched \(cut\)"):
                 fetch("memory://bucket/clip", None, PATTERNS)
         read_checkpoint(fetch("memory://bucket/clip", None, PATTERNS).folder)
-
-    def test_two_processes_may_fetch_at_once(self, tmp_path):
-        folder, partial = tmp_path / "whole", tmp_path / "whole.1"
-        for path in (folder, partial):
-            path.mkdir()
-            (path / "config.json").write_text("{}")
-        module.adopt(partial, folder)
-        assert folder.is_dir()
-        assert not partial.exists()
-        with pytest.raises(OSError, match="whole"):
-            module.adopt(partial, tmp_path / "missing")
 
     def test_what_is_not_there(self, memory):
         for url in ("memory://bucket/nothing", "nothere://bucket/clip"):

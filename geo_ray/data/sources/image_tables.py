@@ -1,7 +1,7 @@
 """Parquet files that hold the images themselves: Hugging Face's, img2dataset's, and anybody's with a binary column."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,18 @@ from geo_ray.pipeline.columns import MAX_VIEWS
 IMAGE_NAMES = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "img", "photo", "picture", "content")
 ID_NAMES = ("image_id", "id", "img_id", "photo_id", "key", "__key__")
 ROWS_AT_A_TIME = 32
+
+
+@contextmanager
+def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
+    """The parquet file; raises ``pa.ArrowInvalid`` where it is damaged, and what reading does where that fails."""
+    try:
+        with open_binary(uri) as file, closing(pq.ParquetFile(file)) as table:
+            yield table
+    except OSError as error:
+        if type(error) is OSError and error.errno is None:  # how Arrow says that a page is damaged
+            raise pa.ArrowInvalid(str(error)) from error
+        raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +116,7 @@ class ImageTableShard(ContainerShard):
         """A row for each of the table's; one without bytes is there as a problem."""
         extra = [name for name in (self.id_column, self.columns.url) if name is not None]
         number = self.first_row
-        with open_binary(self.uri) as file, closing(pq.ParquetFile(file)) as table:
+        with open_parquet(self.uri) as table:
             groups = list(range(self.start, self.stop))
             for batch in table.iter_batches(ROWS_AT_A_TIME, row_groups=groups, columns=self.columns.leaves + extra):
                 yield from self._rows(batch, number)
@@ -143,7 +155,7 @@ def image_table_shards(found: Found, label: str, options: SourceOptions) -> Iter
     """
     size = size_of(found)
     try:
-        with open_binary(found.uri) as file, closing(pq.ParquetFile(file)) as table:
+        with open_parquet(found.uri) as table:
             columns = image_columns(table.schema_arrow, options, found.uri)
             if columns is None:
                 raise InputError(f"{found.uri} holds no images, but other files of the same input do; name it apart")

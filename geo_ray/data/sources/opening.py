@@ -2,14 +2,11 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-import pyarrow.parquet as pq
-
-from geo_ray.data.sources.containers import DAMAGE, MsgpackShard, TarShard, open_binary, size_of, zip_shards
+from geo_ray.data.sources.containers import DAMAGE, MsgpackShard, TarShard, size_of, zip_shards
 from geo_ray.data.sources.ids import readable
-from geo_ray.data.sources.image_tables import image_columns, image_table_shards
+from geo_ray.data.sources.image_tables import image_columns, image_table_shards, open_parquet
 from geo_ray.data.sources.inputs import distinct, no_images, num_views
 from geo_ray.data.sources.kinds import kind_by_content, kind_by_name, kind_of_many
 from geo_ray.data.sources.listing import Found, expand_braces, kind_of, match, root_of, single, walk
@@ -123,7 +120,7 @@ def _parquet_kind(kind: str, first: Found, options: SourceOptions) -> str:
     if kind != "parquet":
         return kind
     try:
-        with open_binary(first.uri) as file, closing(pq.ParquetFile(file)) as table:
+        with open_parquet(first.uri) as table:
             return "table" if image_columns(table.schema_arrow, options, first.uri) is None else kind
     except DAMAGE:
         return kind
@@ -206,7 +203,7 @@ def _container_shards(kind: str, found: Found, label: str, options: SourceOption
 
 def _views_of(found: Found, options: SourceOptions) -> int:
     try:
-        with open_binary(found.uri) as file, closing(pq.ParquetFile(file)) as table:
+        with open_parquet(found.uri) as table:
             columns = image_columns(table.schema_arrow, options, found.uri)
     except DAMAGE:
         return 1
