@@ -4,10 +4,13 @@ import argparse
 import os
 import sys
 
-from geo_ray.cli import bundle, cells, evaluate, geotag, serve, train
+from geo_ray.cli import bundle, cells, evaluate, geotag, index, serve, train
 from geo_ray.errors import GeoRayError
 
-COMMANDS = (geotag.add, evaluate.add_evaluate, evaluate.add_report, bundle.add, cells.add, train.add, serve.add)
+COMMANDS = (
+    geotag.add_geotag, geotag.add_embed, evaluate.add_evaluate, evaluate.add_report, bundle.add, cells.add, index.add,
+    train.add, serve.add,
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""``geo-ray geotag``."""
+"""``geo-ray geotag`` and ``geo-ray embed``."""
 
 import argparse
 from typing import Any
@@ -9,7 +9,7 @@ from geo_ray.errors import InputError
 MAX_PRINTED = 20  # images that are answered on the terminal, without --output
 
 
-def add(commands: Any) -> None:
+def add_geotag(commands: Any) -> None:
     """Add the command to the parser."""
     parser = command(commands, "geotag", _geotag, "find where images were taken", epilog=(
         "examples:\n"
@@ -17,14 +17,28 @@ def add(commands: Any) -> None:
         "  geo-ray geotag photos/ --output out/          a folder, answers as GeoParquet\n"
         "  geo-ray geotag 's3://bucket/2024/*.jpg' --output s3://bucket/places --address auto"))  # fmt: skip
     parser.add_argument(
+        "--output", metavar="DIR", help=f"folder or URI for the answers; needed above {MAX_PRINTED} images"
+    )
+    parser.add_argument("--top-k", type=int, metavar="K", help="candidates to report (default: 5)")
+    _add_job(parser)
+
+
+def add_embed(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = command(commands, "embed", _geotag_bulk, "write image features, such as an index is built from", epilog=(
+        "example:\n  geo-ray embed photos/ --bundle streetclip/ --output features/\n"
+        "features/predictions/*.parquet: image_id, uri, features, problem"))  # fmt: skip
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder or URI for the features")
+    parser.set_defaults(features=True, top_k=None)
+    _add_job(parser)
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="folder, file, glob pattern or URI; or a table of them"
     )
     parser.add_argument("--bundle", default="earth-tiny", help="name, folder or s3:// prefix (default: %(default)s)")
-    parser.add_argument(
-        "--output", metavar="DIR", help=f"folder or URI for the answers; needed above {MAX_PRINTED} images"
-    )
     parser.add_argument("--resume", action="store_true", help="complete a run that was cut short, in its --output")
-    parser.add_argument("--top-k", type=int, metavar="K", help="candidates to report (default: 5)")
     parser.add_argument("--views-by", metavar="COLUMN", help=(
         "column of a manifest; rows with the same value are views of one item, as of a panorama"))  # fmt: skip
     parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto", help=(
@@ -68,6 +82,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         output=arguments.output or "",
         bundle=arguments.bundle,
         top_k=arguments.top_k,
+        features=getattr(arguments, "features", False),
         views_by=arguments.views_by,
         dtype=arguments.dtype,
         resume=arguments.resume,

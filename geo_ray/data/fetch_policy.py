@@ -50,3 +50,8 @@ def redacted(uri: str) -> str:
     scheme, rest = uri.split("://", 1)
     host, slash, path = rest.split("?", 1)[0].split("#", 1)[0].partition("/")
     return f"{scheme}://{host.rsplit('@', 1)[-1]}{slash}{path}"
+
+
+def reason(error: Exception, uri: str) -> str:
+    """What an error says, in one line; only its kind where it may repeat what is secret in the URI."""
+    return " ".join(str(error).split()) if redacted(uri) == uri else type(error).__name__

@@ -13,15 +13,16 @@ import pyarrow as pa
 from geo_ray.data.answers import bundle_text
 from geo_ray.data.apply import apply_graph, fetch_inputs
 from geo_ray.data.ledger import Ledger, RunKey
-from geo_ray.data.sinks import count_problems, prediction_table, written_rows
+from geo_ray.data.sinks import count_problems, feature_table, prediction_table, written_rows
 from geo_ray.data.sources import Input, input_blocks, list_inputs, num_views
 from geo_ray.errors import ErrorBudgetError, InputError
 from geo_ray.models.bundle import Bundle, open_bundle
-from geo_ray.pipeline.graph import Graph, graph_of
+from geo_ray.pipeline.graph import Graph, embedding_graph, graph_of
 from geo_ray.remote.place import Place
 
 ROWS_PER_BLOCK = 512  # a task reads and an actor answers this many images at a time
 ROWS_PER_FILE = 50_000
+MANIFEST_ENTRIES = ("ref", "kind", "description", "licence", "fingerprint", "encoder_fingerprint")  # of the bundle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class GeotagOptions:
     bundle: str = "earth-tiny"
     top_k: int | None = None
     views_by: str | None = None  # the column of a manifest whose equal values make rows views of one item
+    features: bool = False  # write image features in place of answers
     dtype: str = "auto"  # what the tower computes in: float32, bfloat16, float16, or what the device is fast in
     resume: bool = False
     max_problem_share: float = 0.1  # above it the job fails, after all answers are written
@@ -66,12 +68,17 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     """
     bundle = open_bundle(options.bundle)
     inputs = list_inputs(options.inputs, options.views_by)
-    graph = graph_of(bundle, options.top_k, num_views(inputs), options.dtype)
+    views = num_views(inputs)
+    if options.features:
+        graph = embedding_graph(bundle, views, options.dtype)
+    else:
+        graph = graph_of(bundle, options.top_k, views, options.dtype)
     ledger = None if dry_run else Ledger(options.output)
     key = RunKey(
         bundle_fingerprint=bundle.fingerprint,
         top_k=options.top_k,
         inputs=options.inputs,
+        features=options.features,
         views_by=options.views_by,
         dtype=options.dtype,
     )
@@ -91,7 +98,8 @@ def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
     start = time.perf_counter()
     if todo:
         blocks = input_blocks(todo, rows_per_block(len(todo), place))
-        answers = apply_graph(fetch_inputs(blocks), job.graph, fitted(place, blocks, todo), output=prediction_table)
+        output = feature_table if job.options.features else prediction_table
+        answers = apply_graph(fetch_inputs(blocks), job.graph, fitted(place, blocks, todo), output=output)
         per_file = min(ROWS_PER_FILE, len(todo))
         answers.write_parquet(job.ledger.predictions, filesystem=job.ledger.fs, min_rows_per_file=per_file)
     seconds = time.perf_counter() - start
@@ -129,7 +137,7 @@ def _manifest(job: GeotagJob, rows: dict[str, str], seconds: float) -> dict[str,
     return {
         "inputs": list(job.options.inputs),
         "options": {"top_k": job.options.top_k, "max_problem_share": job.options.max_problem_share},
-        "bundle": {name: getattr(job.bundle, name) for name in ("ref", "kind", "description", "fingerprint")},
+        "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},
         "versions": {name: version(name) for name in ("geo-ray", "ray", "torch", "pyarrow")}
         | {"python": platform.python_version()},
         "num_images": len(rows),

@@ -22,6 +22,7 @@ class RunKey:
     bundle_fingerprint: str
     top_k: int | None
     inputs: tuple[str, ...]
+    features: bool = False
     views_by: str | None = None
     dtype: str = "auto"
 

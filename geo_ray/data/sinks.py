@@ -58,6 +58,18 @@ def prediction_table(batch: Batch) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
+def feature_table(batch: Batch) -> pa.Table:
+    """Image features as rows of a file; a row with a problem has none."""
+    answered, features = batch["problem"] == "", batch["image_features"]
+    lists = pa.FixedSizeListArray.from_arrays(
+        pa.array(features.ravel(), pa.float32()), features.shape[1], mask=pa.array(~answered)
+    )
+    texts = {name: pa.array(batch[name].tolist(), pa.string()) for name in ("image_id", "uri", "problem")}
+    return pa.table(
+        {"image_id": texts["image_id"], "uri": texts["uri"], "features": lists, "problem": texts["problem"]}
+    )
+
+
 def part_files(fs: FileSystem, folder: str) -> list[str]:
     """The parquet files of a predictions folder, sorted; none where the folder is not there."""
     infos = fs.get_file_info(FileSelector(folder, allow_not_found=True))

@@ -3,6 +3,7 @@
 Shapes: N images, D features, C cells.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from geo_ray.models.clip import read_head
 CHOICES: dict[str, Sequence[Any]] = {
     "logit_temperature": (0.7, 0.85, 1.0, 1.2, 1.5),
     "temperature": (0.015, 0.025, 0.04, 0.06, 0.1, 0.2, 0.6, 1.6),
-    "num_cells": (1, 2, 5, 10, 20, 40),
+    "num_cells": (1, 5, 10, 20, 40),
     "blend_km": (0.0, 20.0, 30.0, 40.0, 60.0, 80.0),
     "member_temperature": (0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.09),
     "max_distance_km": (300.0, 1000.0, 20100.0),
@@ -77,10 +78,14 @@ class KnownImages:
         return float(np.log1p(self.errors_km(parameters)).mean())
 
     def fit(self, start: Refinement, choices: Mapping[str, Sequence[Any]] = CHOICES) -> Refinement:
-        """The best of these choices, found one parameter after the other."""
-        allowed = {name: [v for v in values if name != "num_cells" or v <= self.max_cells]
-                   for name, values in choices.items()}  # fmt: skip
-        return coordinate_search(start, allowed, self.loss)
+        """The best of these choices: for each number of cells, one parameter after the other.
+
+        What is best for few cells is far from it for many, so that a search from one of them stays there.
+        """
+        others = {name: values for name, values in choices.items() if name != "num_cells"}
+        numbers = [k for k in choices.get("num_cells", (start.num_cells,)) if k <= self.max_cells]
+        starts = [dataclasses.replace(start, num_cells=k) for k in numbers]
+        return min((coordinate_search(one, others, self.loss) for one in starts), key=self.loss)
 
     def _matches(self, parameters: Refinement) -> Matches:
         key = ("matches", parameters.members, parameters.num_members)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from geo_ray.errors import InputError
-from geo_ray.models.bundle import Bundle
+from geo_ray.index.store import check_index
+from geo_ray.models.bundle import INDEX, Bundle
 from geo_ray.pipeline.cell_stages import RankCells, Refine, RefineByMembers, SearchMembers, SearchPrototypes
 from geo_ray.pipeline.columns import ANSWER, MAX_VIEWS, SOURCE, Batch, view_columns
 from geo_ray.pipeline.gallery_stages import SearchGallery
@@ -74,12 +75,16 @@ def encoder_stages(bundle: Bundle, num_views: int = 1, dtype: str = "auto") -> t
 
 
 def place_stages(bundle: Bundle) -> tuple[StageSpec, ...]:
-    """Image features to a place and its alternatives, by the kind of bundle."""
+    """Image features to a place and its alternatives, by the kind of bundle.
+
+    Raises ``BundleError`` where a bundle of cells has an index of another encoder, or one that doesn't open.
+    """
     ref, k = bundle.ref, bundle.num_candidates
     if bundle.kind == "zero-shot":
         return (ProbeLabels(bundle=ref, num_candidates=k),)
     if bundle.kind == "gallery":
         return (SearchGallery(bundle=ref, num_candidates=k),)
+    check_index(bundle.path(INDEX), num_features=bundle.num_features, encoder_fingerprint=bundle.encoder_fingerprint)
     rank, m = RankCells(bundle=ref, num_features=bundle.num_features, num_cells=k), bundle.refinement.num_members
     if bundle.refinement.method == "neighbours":
         return (rank, SearchMembers(bundle=ref, num_members=m), RefineByMembers(bundle=ref, num_cells=k))
@@ -94,10 +99,10 @@ def _inputs(num_views: int) -> tuple[str, ...]:
     return (*others, *view_columns(num_views))
 
 
-def embedding_graph(bundle: Bundle, num_views: int = 1) -> Graph:
+def embedding_graph(bundle: Bundle, num_views: int = 1, dtype: str = "auto") -> Graph:
     """The graph that answers image features."""
     output = ("image_id", "uri", "image_features", "problem")
-    return Graph(encoder_stages(bundle, num_views), _inputs(num_views), output)
+    return Graph(encoder_stages(bundle, num_views, dtype), _inputs(num_views), output)
 
 
 def calibration_graph(bundle: Bundle, num_views: int = 1) -> Graph:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgpack
 
-from geo_ray.data.fetch_policy import is_url, redacted
+from geo_ray.data.fetch_policy import is_url, reason, redacted
 from geo_ray.data.sources.ids import SUFFIXES, is_image_name
 from geo_ray.data.sources.listing import Found
 from geo_ray.data.sources.manifests import is_table
@@ -43,7 +43,7 @@ def kind_by_content(found: Found) -> str:
     try:
         head = first_bytes(found.uri, HEAD_BYTES)
     except REMOTE_ERRORS as error:
-        raise InputError(f"{redacted(found.uri)!r} can't be read ({error})") from error
+        raise InputError(f"{redacted(found.uri)!r} can't be read ({reason(error, found.uri)})") from error
     if kind := kind_of_bytes(head, found.path.lower()):
         return kind
     raise InputError(

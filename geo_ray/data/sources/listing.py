@@ -13,7 +13,7 @@ from typing import Any, Literal
 import fsspec
 from fsspec.utils import glob_translate
 
-from geo_ray.data.fetch_policy import is_url, redacted
+from geo_ray.data.fetch_policy import is_url, reason, redacted
 from geo_ray.data.sources.ids import is_image_name
 from geo_ray.errors import REMOTE_ERRORS, InputError
 
@@ -33,8 +33,8 @@ def listing_errors(text: str) -> Iterator[None]:
     try:
         yield
     except REMOTE_ERRORS as error:
-        shown = redacted(text)
-        raise InputError(f"{shown!r} can't be listed ({error}); check the address and your credentials") from error
+        shown, why = redacted(text), reason(error, text)
+        raise InputError(f"{shown!r} can't be listed ({why}); check the address and your credentials") from error
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:

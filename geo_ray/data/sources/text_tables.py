@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from geo_ray.data.fetch_policy import redacted
+from geo_ray.data.fetch_policy import reason, redacted
 from geo_ray.data.sources.ids import is_image_name
 from geo_ray.errors import REMOTE_ERRORS, InputError
 
@@ -72,7 +72,7 @@ def _table_errors(path: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, UnicodeDecodeError, *REMOTE_ERRORS) as error:
-        raise InputError(f"{redacted(path)} can't be read: {' '.join(str(error).split())}") from error
+        raise InputError(f"{redacted(path)} can't be read: {reason(error, path)}") from error
 
 
 def chosen(present: list[str], columns: dict[str, tuple[str, ...]]) -> dict[str, int]:

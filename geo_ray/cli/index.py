@@ -1,0 +1,76 @@
+"""``geo-ray index``: build, show, bench."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from geo_ray.cli.arguments import add_address, command
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = command(commands, "index", _show, "build, look at and measure prototype indexes", epilog="")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_build(actions)
+    show = command(actions, "show", _show, "say what an index holds", epilog="")
+    show.add_argument("index", type=Path, metavar="DIR", help="an index, or one in shards")
+    _add_bench(actions)
+
+
+def _add_build(actions: Any) -> None:
+    parser = command(actions, "build", _build, "build prototypes from image features and places", epilog=(
+        "example:\n"
+        "  geo-ray embed photos/ --bundle mine/ --output features/\n"
+        "  geo-ray index build --features features/ --places p.csv --cells cells.parquet --output index/"))  # fmt: skip
+    parser.add_argument("--features", required=True, metavar="DIR", help="output of geo-ray embed")
+    parser.add_argument("--places", required=True, metavar="TABLE", help="where the images were taken, by their ids")
+    parser.add_argument("--cells", required=True, type=Path, metavar="FILE", help="cells as GeoParquet")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder for the index")
+    parser.add_argument("--parameters", choices=["pigeon", "pigeotto", "pigeotto-code"], default="pigeon", help=(
+        "of OPTICS in each cell: 3 images at least and xi 0.15, or 10 (in the code: 100) and 0.1"))  # fmt: skip
+    parser.add_argument("--noise", choices=["drop", "own", "nearest"], default="drop", help=(
+        "images in no cluster: left out (the paper), prototypes of their own, or the nearest's (default: drop)"))  # fmt: skip
+    parser.add_argument("--dtype", choices=["float32", "float16", "int8"], default="int8", help=(
+        "numbers that features are stored as (default: int8 with a scale a vector)"))  # fmt: skip
+    parser.add_argument("--metric", choices=["l2", "ip"], default="l2", help="distance (default: %(default)s)")
+    parser.add_argument("--shards", type=int, default=1, metavar="N", help="split it by cells (default: 1)")
+    add_address(parser)
+
+
+def _add_bench(actions: Any) -> None:
+    parser = command(actions, "bench", _bench, "measure search engines on random vectors", epilog=(
+        "Vectors are random mixtures with the sizes of real cells. About 15 minutes on 2 cores."))  # fmt: skip
+    parser.add_argument("--num-vectors", type=int, metavar="N", help="(default: 500000; with --gated 1000000)")
+    parser.add_argument("--num-features", type=int, metavar="D", help="(default: 512; with --gated 768)")
+    parser.add_argument("--num-queries", type=int, metavar="N", help="(default: 2048; with --gated 1024)")
+    parser.add_argument("--gated", action="store_true", help="cell-gated search alone: time an image, memory, opening")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here too")
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    from geo_ray.remote.index_tasks import build_index
+    from geo_ray.remote.runtime import connected
+
+    with connected(arguments.address):
+        print(build_index(arguments))
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from geo_ray.index.describe import describe_folder
+
+    print(describe_folder(arguments.index))
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from geo_ray.index.bench import Bench, GatedBench, bench, bench_gated
+
+    asked = {name: value for name, value in vars(arguments).items() if name.startswith("num_") and value is not None}
+    num_queries = {"num_queries": asked.pop("num_queries")} if "num_queries" in asked else {}
+    options: Bench | GatedBench = GatedBench() if arguments.gated else Bench()
+    options = dataclasses.replace(options, mixture=dataclasses.replace(options.mixture, **asked), **num_queries)
+    result = bench_gated(options) if isinstance(options, GatedBench) else bench(options)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
