@@ -13,6 +13,7 @@ from geo_ray.data.geotag import GeotagOptions, geotag, prepare
 from geo_ray.data.sinks import prediction_table
 from geo_ray.data.sources import fetch, input_batches, list_inputs, num_views
 from geo_ray.errors import InputError
+from geo_ray.geo.sphere import great_circle_km
 from geo_ray.models.bundle import open_bundle
 from geo_ray.models.geoclip import CLIP_FEATURES
 from geo_ray.models.published import Import, LabelChoice, import_bundle
@@ -153,3 +154,27 @@ def test_the_command_line_says_that_no_radius_is_known(bundles, images, capsys):
     text = capsys.readouterr().out
     assert "how far off it may be is not known" in text
     assert "CC-BY-NC-4.0" in text
+
+
+def test_calibrating_a_bundle_of_cells_fits_its_refinement(images, tmp_path, ray_session):
+    """Truth is what earth-tiny answers with another refinement: that one has to come out better than where it began."""
+    with (images / "made.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image_id", "latitude", "longitude"])
+        for image_id, row in local_rows("earth-tiny", list_inputs([str(images / "in")])).items():
+            if not row["problem"]:
+                table.writerow([image_id, row["cell_latitude"], row["cell_longitude"]])
+    said = calibrate("earth-tiny", (str(images / "in"),), str(images / "made.csv"), tmp_path / "b", PLACE)
+    assert f"{NUM_IMAGES} images matched" in said
+    before, after = open_bundle("earth-tiny"), open_bundle(str(tmp_path / "b"))
+    assert after.refinement != before.refinement
+    assert after.encoder_fingerprint == before.encoder_fingerprint
+    errors = {}
+    for bundle in (before, after):
+        rows = local_rows(str(bundle.folder), list_inputs([str(images / "in")]))
+        errors[bundle.ref] = np.mean([
+            np.log1p(great_circle_km(np.array([row["latitude"], row["longitude"]]),
+                                     np.array([row["cell_latitude"], row["cell_longitude"]])))
+            for row in rows.values() if not row["problem"]
+        ])  # fmt: skip
+    assert errors[after.ref] < errors[before.ref]

@@ -31,7 +31,7 @@ def _add_build(actions: Any) -> None:
     parser.add_argument("--parameters", choices=["pigeon", "pigeotto", "pigeotto-code"], default="pigeon", help=(
         "of OPTICS in each cell: 3 images at least and xi 0.15, or 10 (in the code: 100) and 0.1"))  # fmt: skip
     parser.add_argument("--noise", choices=["drop", "own", "nearest"], default="drop", help=(
-        "images in no cluster: left out (the paper), prototypes of their own, or the nearest's (default: drop)"))  # fmt: skip
+        "images in no cluster: left out (paper), prototypes themselves, or the nearest's (default: drop)"))  # fmt: skip
     parser.add_argument("--dtype", choices=["float32", "float16", "int8"], default="int8", help=(
         "numbers that features are stored as (default: int8 with a scale a vector)"))  # fmt: skip
     parser.add_argument("--metric", choices=["l2", "ip"], default="l2", help="distance (default: %(default)s)")

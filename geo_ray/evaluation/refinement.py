@@ -31,6 +31,15 @@ CHOICES: dict[str, Sequence[Any]] = {
 }
 
 
+def fitted_fields(parameters: Refinement) -> tuple[str, ...]:
+    """The parameters that matter to a refinement of this kind, and that images can tell."""
+    if parameters.method == "neighbours":
+        fields: tuple[str, ...] = ("logit_temperature", "num_cells", "gate")
+    else:
+        fields = ("logit_temperature", "num_cells", "temperature", "max_distance_km")
+    return (*fields, "blend_km", "member_temperature") if parameters.num_members > 1 else fields
+
+
 @dataclass(kw_only=True)
 class KnownImages:
     """Images with features and true places (degrees), and what answers them: a head, cells' centres, and an index.

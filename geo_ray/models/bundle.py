@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[str, type[Refinement] | type[Probing] | type[GallerySearc
 }
 
 
+LATER = ("clip", "features", "adapter", "preprocessing", "image_mean", "image_std")  # entries of an encoder
 P = TypeVar("P", Refinement, Probing, GallerySearch)
 
 
@@ -74,14 +75,19 @@ class EncoderSpec:
         for name in ("image_size", "num_features", "micro_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder: {name}={getattr(self, name)} must be at least 1")
-        choices = {
+        allowed_words = {
             "features": ("projected", "tokens"),
             "adapter": ("", "geoclip"),
             "preprocessing": ("fast", "transformers", "open_clip"),
         }
-        for name, allowed in choices.items():
+        for name, allowed in allowed_words.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"encoder: {name}={getattr(self, name)!r} must be one of {allowed}")
+
+    def entries(self) -> dict[str, Any]:
+        """What a manifest holds: what was added later is left out at its default, so that fingerprints stay."""
+        later = {field.name: field.default for field in dataclasses.fields(self) if field.name in LATER}
+        return {name: v for name, v in dataclasses.asdict(self).items() if name not in later or v != later[name]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,8 +190,8 @@ def write_manifest(
         "description": description,
         "licence": licence,
         "attribution": attribution,
-        "encoder": dataclasses.asdict(encoder),
-        "encoder_fingerprint": _digest({"encoder": dataclasses.asdict(encoder), "weights": digests[WEIGHTS]}),
+        "encoder": encoder.entries(),
+        "encoder_fingerprint": _digest({"encoder": encoder.entries(), "weights": digests[WEIGHTS]}),
         KINDS[kind][0]: dataclasses.asdict(parameters),
         "files": digests,
         "provenance": provenance,

@@ -80,8 +80,10 @@ def write_gallery_bundle(
         _seal(partial, "gallery", encoder, search, words)
 
 
-def copy_bundle(bundle: Bundle, folder: Path, changed: dict[str, str], provenance: dict[str, Any]) -> None:
-    """Write a copy of a bundle to a new folder, with texts as these files and more said of where it comes from."""
+def copy_bundle(
+    bundle: Bundle, folder: Path, parameters: Parameters, changed: dict[str, str], provenance: dict[str, Any]
+) -> None:
+    """Write a copy of a bundle to a new folder, with these parameters and files, and more said of its origin."""
     words = Words(
         description=bundle.description,
         licence=bundle.licence,
@@ -94,7 +96,7 @@ def copy_bundle(bundle: Bundle, folder: Path, changed: dict[str, str], provenanc
             shutil.copyfile(bundle.path(name), partial / name)
         for name, text in changed.items():
             (partial / name).write_text(text)
-        _seal(partial, bundle.kind, bundle.encoder, bundle.parameters, words)
+        _seal(partial, bundle.kind, bundle.encoder, parameters, words)
 
 
 @contextmanager

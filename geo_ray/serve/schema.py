@@ -1,6 +1,7 @@
 """What the HTTP interface answers, as pydantic models: they are also its OpenAPI documentation."""
 
 from math import isnan
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -67,5 +68,7 @@ def bundle_info(bundle: Bundle) -> BundleInfo:
 def location(request_id: str, row: Batch, bundle: BundleInfo) -> Location:
     """The answer in a batch of one healthy row, number for number."""
     values = {column.name: row[column.name].tolist()[0] for column in ANSWER if column.name in Location.model_fields}
-    known = {name: None if name.startswith("radius") and isnan(value) else value for name, value in values.items()}
+    known: dict[str, Any] = {
+        name: None if name.startswith("radius") and isnan(value) else value for name, value in values.items()
+    }
     return Location(request_id=request_id, bundle=bundle, **known)

@@ -13,7 +13,7 @@ NEVER = ["169.254.169.254", "169.254.170.2", "169.254.1.1", "::ffff:169.254.169.
 
 
 @pytest.mark.parametrize(
-    ("addresses", "by_default", "private_allowed"),
+    ("addresses", "by_default", "when_asked"),
     [(PUBLIC, True, True), (PRIVATE, False, True), (NEVER, False, False)],
 )
 def test_only_public_addresses_are_dialled_and_private_ones_when_asked_for(addresses, by_default, when_asked):

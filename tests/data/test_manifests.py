@@ -10,6 +10,7 @@ import pytest
 from geo_ray.data.sources import Input, SourceOptions, fetch, input_batches, list_inputs, num_views, open_sources
 from geo_ray.data.sources.reading import Access
 from geo_ray.errors import InputError
+from tests.data.web_server import policy, serving
 
 
 def write(path, text):
@@ -242,3 +243,17 @@ def test_quotes_commas_and_line_ends_in_tables(tmp_path):
     table = write(tmp_path / "t.csv", "\r\n".join(['"id","path"', *(f"{n},{q}" for n, q in enumerate(quoted))]))
     assert [row.contents[0].decode() for row in rows_of(table)] == names
     assert [row.image_id for row in rows_of(write(tmp_path / "list.txt", "x.jpg\na, b.jpg\n"))] == ["x.jpg", "a, b.jpg"]
+
+
+def test_a_manifest_and_images_on_a_web_server(inside):
+    pages = {
+        "lists/t.csv": lambda h: h.reply(body=f"uri\nsub/a.jpg\n/etc/passwd\n{inside}/in.jpg\n../b.jpg\n".encode()),
+        "lists/sub/a.jpg": lambda h: h.reply(body=b"a"),
+        "b.jpg": lambda h: h.reply(body=b"b"),
+    }
+    with serving(pages) as server:
+        rows = rows_of(f"{server.url}/lists/t.csv?token=1", fetch=policy())
+        (single,) = rows_of(f"{server.url}/b.jpg?token=1", fetch=policy())
+    assert [row.contents for row in rows] == [(b"a",), (None,), (None,), (b"b",)]
+    assert [row.problem for row in rows] == ["", "blocked_path", "blocked_path", ""]
+    assert (single.image_id, single.contents) == ("b.jpg", (b"b",))

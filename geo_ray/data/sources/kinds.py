@@ -34,12 +34,15 @@ def kind_by_name(name: str) -> str:
 
 
 def kind_by_content(found: Found) -> str:
-    """The kind of a file that was named outright; what has an image's suffix, or is a URL, is taken for an image.
+    """The kind of a file that was named outright.
 
-    Raises ``InputError`` where it is nothing that we read.
+    What has an image's suffix is taken for an image, and a URL for what its name says, or else for an image. Raises
+    ``InputError`` where it is nothing that we read.
     """
-    if is_image_name(found.path) or is_url(found.uri):
+    if is_image_name(found.path):
         return "image"
+    if is_url(found.uri):
+        return kind_by_name(found.path) or "image"
     try:
         head = first_bytes(found.uri, HEAD_BYTES)
     except REMOTE_ERRORS as error:

@@ -53,8 +53,7 @@ def read_pieces(path: str, columns: dict[str, tuple[str, ...]], prefer_hash: boo
     ``InputError`` that names the file where it can't be read.
     """
     with _table_errors(path):
-        name = path.lower()
-        if name.endswith(PARQUET_ENDINGS):
+        if redacted(path).lower().endswith(PARQUET_ENDINGS):
             yield from _parquet_pieces(path, columns)
             return
         with fsspec.open(path, "rb", compression="infer") as file:
