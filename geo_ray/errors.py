@@ -8,6 +8,7 @@ GeoRayError
     BuildError            a task of a build failed
     PartitionError        a partition breaks a promise
     ErrorBudgetError      more rows failed than the user allowed
+    IndexUnavailableError no replica of a shard of the index answers
 
 A caller's programming mistake is a ``ValueError`` or ``TypeError`` instead; a bad row is the column ``problem``.
 """
@@ -54,5 +55,11 @@ class PartitionError(GeoRayError):
 
 class ErrorBudgetError(GeoRayError):
     """More rows failed than the user allowed; all answers are written."""
+
+    exit_code = 1
+
+
+class IndexUnavailableError(GeoRayError):
+    """No replica of a shard of the index answers; the message names the shard."""
 
     exit_code = 1

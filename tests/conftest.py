@@ -14,6 +14,8 @@ def ray_session():
     """A local Ray with room for reads beside two encoder actors; ended by the session that made it."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="warning", object_store_memory=300 * 2**20)
+    ray.init(
+        address="local", num_cpus=4, include_dashboard=False, logging_level="warning", object_store_memory=300 * 2**20
+    )
     yield ray
     ray.shutdown()

@@ -6,6 +6,7 @@ import gzip
 import ipaddress
 import ssl
 import time
+import tracemalloc
 import zlib
 
 import pytest
@@ -266,9 +267,21 @@ def test_letters_beyond_ascii_and_line_ends_are_quoted():
         assert all("X" not in headers for _, headers, _ in server.seen)
 
 
+def test_a_bomb_is_not_inflated_first_and_measured_then():
+    bomb = gzip.compress(bytes(200_000_000))
+    with serving({"page": lambda h: h.reply(body=bomb, Content_Encoding="gzip")}) as server:
+        tracemalloc.start()
+        try:
+            assert fetch(f"{server.url}/page", max_bytes=1_000_000) == [(None, "too_large")]
+            assert tracemalloc.get_traced_memory()[1] < 50_000_000
+        finally:
+            tracemalloc.stop()
+
+
 def test_cookies_are_not_kept():
+    names = Names(far_test=["127.0.0.1"])
     with serving({"page": lambda h: h.reply(Set_Cookie="who=me")}) as server:
-        fetch(*[f"{server.url}/page"] * 3, connections_per_host=1)
+        fetch(*[f"http://far.test:{server.port}/page"] * 3, resolver=names, connections_per_host=1)
         assert all("Cookie" not in headers for _, headers, _ in server.seen)
 
 

@@ -1,8 +1,10 @@
 """Sources on S3, as moto's server has it."""
 
 import pytest
+import s3fs
 
 from geo_ray.data.sources import list_inputs, open_sources, read_bytes
+from geo_ray.data.sources.listing import match
 from geo_ray.errors import InputError
 from tests.data.s3_server import s3_server
 from tests.data.source_files import small_images, write_all
@@ -64,6 +66,18 @@ def test_a_listing_goes_on_by_pages(s3, monkeypatch):
         f"{number:03d}.jpg" for number in range(1, 30, 2)
     ]
     assert [item.uri for item in list_inputs(["s3://photos/many/0/008.jpg"])] == ["s3://photos/many/0/008.jpg"]
+
+
+def test_a_pattern_without_folders_lists_none(s3, monkeypatch):
+    for key in ("flat/a.jpg", *(f"flat/deep/{number}.jpg" for number in range(20)), "flat/z.jpg"):
+        s3.put_object(Bucket="photos", Key=key, Body=b"x")
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "5")
+    pages, call_s3 = [], s3fs.S3FileSystem.call_s3
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", lambda *args, **keys: pages.append(1) or call_s3(*args, **keys))
+    assert [found.path for found in match("s3://photos/flat/*.jpg")] == ["a.jpg", "z.jpg"]
+    assert len(pages) == 1
+    assert len(list(match("s3://photos/flat/**/*.jpg"))) == 22
+    assert len(pages) == 1 + 5
 
 
 def test_objects_that_are_odd(s3):

@@ -24,7 +24,29 @@ def test_workers_that_take_every_cpu_are_refused():
         plan(1.0, 0.0)
 
 
-@pytest.mark.parametrize("name", ["num_workers", "cpus_per_worker", "batch_size"])
+@pytest.mark.parametrize("name", ["num_workers", "cpus_per_worker", "batch_size", "num_index_replicas"])
 def test_nothing_below_one(name):
     with pytest.raises(ValueError, match=name):
         Place(**{name: 0})
+
+
+def test_an_index_takes_its_cpus_before_workers_do():
+    place = plan(16.0, 0.0, num_index_shards=3, num_index_replicas=2)
+    assert place.index_cpus == 3.0
+    assert place.data_cpus(16.0) == 13.0
+    assert place.num_workers == 11
+    assert plan(16.0, 0.0).index_cpus == 0
+    assert plan(32.0, 4.0, num_index_shards=3).num_workers == 4
+
+
+def test_an_index_that_leaves_no_cpu_to_read_is_refused():
+    with pytest.raises(InputError, match=r"an index that takes 2 leave none .* at most 5 workers"):
+        plan(8.0, 0.0, num_workers=6, num_index_shards=4)
+    assert plan(8.0, 0.0, num_workers=5, num_index_shards=4).num_workers == 5
+    assert plan(8.0, 0.0, num_workers=6, num_index_shards=4, cpus_per_index_shard=0).num_workers == 6
+
+
+@pytest.mark.parametrize("name", ["num_index_shards", "cpus_per_index_shard"])
+def test_no_index_of_negative_size(name):
+    with pytest.raises(ValueError, match=name):
+        Place(**{name: -1})
