@@ -4,10 +4,8 @@ Shapes: N images, K candidate cells, D features.
 """
 
 import os
-import random
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -83,7 +81,7 @@ class RemoteSearcher(Searcher):
         self._slots = threading.BoundedSemaphore(patience.max_in_flight)
         self._avoid: dict[tuple[int, int, int], float] = {}  # version, shard and replica: until when
         self._dead: dict[tuple[int, int, int], str] = {}  # ... and why
-        self._turn = random.Random(os.getpid()).randrange(2**16)  # workers begin with different replicas
+        self._turn = os.getpid()  # workers begin with different replicas
         self._seconds = Histogram("geo_ray_shard_batch_seconds", "A batch's wait for all its shards", SECONDS)
         self._retries = Counter("geo_ray_shard_retries", "Calls made again elsewhere", tag_keys=("shard", "reason"))
 
@@ -119,10 +117,9 @@ class RemoteSearcher(Searcher):
 
     def _ask(self, method: str, cells: np.ndarray, features: np.ndarray, *rest: Any) -> tuple[list[Request], list[Any]]:
         """The requests and answers of all shards that hold any of the cells, all of one version of the roster."""
-        start = time.monotonic()
         with self._slots:
             while True:
-                roster = self._roster
+                start, roster = time.monotonic(), self._roster
                 requests = route(cells, roster.owners)
                 calls = {
                     shard: _Call(shard=shard, method=method, arguments=(own, features[images], *rest))

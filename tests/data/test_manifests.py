@@ -106,10 +106,13 @@ def inside(tmp_path):
 
 ALLOWED = ["in.jpg", "sub/../in.jpg", "./in.jpg", "link_in.jpg", "{inside}/in.jpg", "file://{inside}/in.jpg",
            "link_folder/inside/in.jpg"]  # fmt: skip
-REFUSED = ["../out.jpg", "{outside}/out.jpg", "/etc/passwd", "file:///etc/passwd", "file://{outside}/out.jpg",
-           "FILE:///etc/passwd", "file://{inside}/%2e%2e/out.jpg", "link_out.jpg", "link_folder/out.jpg",
-           "../inside2/near.jpg", "local:///etc/passwd", "simplecache::file:///etc/passwd", "sftp://localhost/x.jpg",
-           "s3::file:///etc/passwd", "s3://b/k::file:///etc/passwd", "zip://a::file:///etc/b", "/dev/zero", "/proc/self/environ"]  # fmt: skip
+REFUSED = [
+    "../out.jpg", "{outside}/out.jpg", "/etc/passwd", "file:///etc/passwd", "file://{outside}/out.jpg",
+    "FILE:///etc/passwd", "file://{inside}/%2e%2e/out.jpg", "link_out.jpg", "link_folder/out.jpg",
+    "../inside2/near.jpg", "local:///etc/passwd", "simplecache::file:///etc/passwd", "sftp://localhost/x.jpg",
+    "s3::file:///etc/passwd", "s3://b/k::file:///etc/passwd", "zip://a::file:///etc/b", "/dev/zero",
+    "/proc/self/environ",
+]  # fmt: skip
 
 
 def test_what_a_manifest_may_name_lies_below_its_folder(inside):

@@ -73,8 +73,8 @@ def access_of(path: str, options: SourceOptions) -> Access:
 def check_ids(paths: Iterable[str], options: SourceOptions) -> tuple[int, int]:
     """How many rows the tables have together, and the most views of one, once their ids are known to be different.
 
-    Reads the tables through, which takes some 1.5 s and 8 bytes a row of a million rows. Raises ``InputError`` that
-    names an id which is there twice.
+    Reads the tables through, which takes some 0.5 s a million rows and 32 bytes a row. Raises ``InputError`` that names
+    an id which is there twice.
     """
     paths = list(paths)
     hashes, num_views = [np.empty(0, np.int64)], 1

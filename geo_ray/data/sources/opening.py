@@ -163,7 +163,7 @@ def _overlap(groups: list[Group]) -> bool:
 
 
 def _once(files: Iterable[Found]) -> Iterator[Found]:
-    """Each file once; some 70 bytes are kept of each."""
+    """Each file once; some 70 bytes are kept of each. Two of ten million share a hash once in 400,000 runs."""
     seen: set[int] = set()
     for found in files:
         if (key := hash(found.uri)) not in seen:
