@@ -51,9 +51,9 @@ class HNSW:
     """faiss' graph of neighbours: Malkov and Yashunin (2018), IEEE TPAMI 42."""
 
     kind: ClassVar[str] = "hnsw"
-    num_links: int = 16
-    ef_construction: int = 100
-    ef_search: int = 64
+    num_links: int = 32
+    ef_construction: int = 200
+    ef_search: int = 96
 
     def __post_init__(self) -> None:
         _check_positive(self, "num_links", "ef_construction", "ef_search")
@@ -64,6 +64,7 @@ class HnswLib(HNSW):
     """The same graph, by its authors' library."""
 
     kind: ClassVar[str] = "hnswlib"
+    ef_search: int = 128
     seed: int = 0
 
 

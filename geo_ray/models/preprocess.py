@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from functools import lru_cache
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import ExifTags, Image
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000")  # Pillow opens MPO as JPEG
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "HEIF", "AVIF")  # Pillow opens MPO as JPEG
 MAX_BYTES = 256 * 2**20
 
 # What Pillow's plug-ins raise on damaged files: OSError by contract, the others where a field holds what it should not;
@@ -41,6 +42,13 @@ CROPS: dict[str, Callable[[int], int]] = {
     "transformers": lambda excess: excess // 2,
     "open_clip": lambda excess: round(excess / 2),
 }
+
+
+@lru_cache(maxsize=1)
+def _know_heif() -> None:
+    import pillow_heif  # 50 ms to import
+
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 class ImageProblem(Exception):
@@ -73,6 +81,7 @@ def decode_image(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _know_heif()
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     raise ImageProblem("too_large")

@@ -258,9 +258,8 @@ def _wait_ready(shards: ShardSet, actors: Sequence[Sequence[Any]], timeout_s: fl
 def make_actor(kind: type[Any], options: ShardOptions, name: str, **more: Any) -> Any:
     """The class of an actor that Ray restarts for ever, named in our namespace."""
     lifetime = "detached" if options.detached else None
-    return ray.remote(kind).options(
-        name=f"{options.name}/{name}", namespace=NAMESPACE, lifetime=lifetime, max_restarts=-1, **more
-    )
+    named: dict[str, Any] = {"name": f"{options.name}/{name}", "namespace": NAMESPACE, "lifetime": lifetime}
+    return ray.remote(max_restarts=-1, **named, **more)(kind)
 
 
 def end_actors(actors: Sequence[Any]) -> None:

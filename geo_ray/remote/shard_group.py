@@ -137,7 +137,7 @@ def start_shards(
 def connect_shards(name: str) -> ShardGroup:
     """The running shards of this name; ``InputError`` where there are none."""
     try:
-        directory = ray.getmake_actor(f"{name}/directory", namespace=NAMESPACE)
+        directory = ray.get_actor(f"{name}/directory", namespace=NAMESPACE)
     except ValueError as error:
         raise InputError(f"no index named {name!r} runs on this cluster; start it first") from error
     roster, options = ray.get([directory.roster.remote(), directory.options.remote()])

@@ -487,3 +487,18 @@ def test_real_photos():
     assert len(photos) >= 50
     flat = [path.name for path in photos if decode_image(path.read_bytes(), 64, 10**8).std() < 3]
     assert flat == []
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_photos_of_phones_are_read(kind):
+    """HEIC comes through pillow-heif, AVIF through Pillow; both lose a little."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False)
+    gradient = np.tile(np.linspace(20, 230, 64, dtype=np.uint8)[None, :, None], (64, 1, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(gradient).save(buffer, kind, quality=95)
+    decoded = decode_image(buffer.getvalue(), 64, 10_000)
+    assert np.abs(decoded.astype(int) - gradient).mean() < 4
+    with pytest.raises(ImageProblem, match="undecodable"):
+        decode_image(buffer.getvalue()[: len(buffer.getvalue()) // 2], 64, 10_000)

@@ -43,10 +43,10 @@ def test_an_index_that_leaves_no_cpu_to_read_is_refused():
     with pytest.raises(InputError, match=r"an index that takes 2 leave none .* at most 5 workers"):
         plan(8.0, 0.0, num_workers=6, num_index_shards=4)
     assert plan(8.0, 0.0, num_workers=5, num_index_shards=4).num_workers == 5
-    assert plan(8.0, 0.0, num_workers=6, num_index_shards=4, cpus_per_index_shard=0).num_workers == 6
+    assert plan(8.0, 0.0, num_workers=6, num_index_shards=4, cpus_per_index_shard=0.0).num_workers == 6
 
 
-@pytest.mark.parametrize("name", ["num_index_shards", "cpus_per_index_shard"])
-def test_no_index_of_negative_size(name):
+@pytest.mark.parametrize(("name", "value"), [("num_index_shards", -1), ("cpus_per_index_shard", -0.5)])
+def test_no_index_of_negative_size(name, value):
     with pytest.raises(ValueError, match=name):
-        Place(**{name: -1})
+        Place(**{name: value})
