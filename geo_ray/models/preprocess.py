@@ -4,8 +4,8 @@ import io
 import struct
 import warnings
 import zlib
-from functools import lru_cache
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import UInt8
