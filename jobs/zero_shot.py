@@ -115,7 +115,8 @@ def format_table(metrics: dict[str, Any]) -> str:
         f"{shuffled['shuffled_max']:.1%} at most"
     )
     lines.append(
-        f"median error {metrics['median_error_km']:,.0f} km (a random town: {metrics['random_median_error_km']:,.0f} km)"
+        f"median error {metrics['median_error_km']:,.0f} km "
+        f"(a random town: {metrics['random_median_error_km']:,.0f} km)"
     )
     shares = sorted(metrics["by_country"].items(), key=lambda item: -item[1])
     lines.append("by country: " + ", ".join(f"{code} {share:.0%}" for code, share in shares))

@@ -98,7 +98,8 @@ def write_parts(parts: Iterable[PrototypeIndex], folder: Path) -> IndexInfo:
     """Write one index of the parts' cells, in their order; a part is forgotten when it is written.
 
     All must agree in how features are stored, metric, encoder and optional arrays, as ``ValueError`` says otherwise.
-    ``index.json`` is written last: a folder that was left half-written doesn't open.
+    ``index.json`` is written last: a folder that was left half-written doesn't open. Never write over an index that is
+    being searched: its files are memory-mapped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DESCRIPTION).unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from geo_ray.remote.shard_client import SECONDS, Patience, Roster
 from geo_ray.remote.shard_files import ShardSet, ShardSource, open_source
 
 NAMESPACE = "geo_ray"
+DIRECTORY = "directory"
 RELOAD_PAUSE_S = 5.0  # before a restarted shard that can't load is restarted again, perhaps on another node
 Replica = tuple[int, int, int]  # version of the roster, shard, replica
 
@@ -66,7 +67,7 @@ class ShardActor:
     A restarted one that can't load ends its process, for Ray to restart it again; Ray gives up an actor that raises.
     """
 
-    def __init__(self, source: ShardSource, key: Replica, options: ShardOptions, directory: Any) -> None:
+    def __init__(self, source: ShardSource, key: Replica, options: ShardOptions) -> None:
         self._source, self._key = source, key
         self._retired, self._last_call = False, time.monotonic()
         self._totals, self._lock = defaultdict[str, float](float), threading.Lock()
@@ -75,7 +76,7 @@ class ShardActor:
         self._errors = Counter("geo_ray_shard_errors", "Searches of a shard that raised", (*tags, "method"))
         self._seconds = Histogram("geo_ray_shard_seconds", "Time of a search of a shard", SECONDS, (*tags, "method"))
         self._tags = tags
-        directory.started.remote(key)
+        ray.get_actor(f"{options.name}/{DIRECTORY}", namespace=NAMESPACE).started.remote(key)
         try:
             self._shard = open_source(source, options.num_threads, options.cache)
         except GeoRayError:
@@ -204,7 +205,7 @@ def assign_nodes(num_shards: int, num_replicas: int, num_cpus: float, nodes: dic
     return assigned
 
 
-def start_actors(shards: ShardSet, options: ShardOptions, version: int, directory: Any) -> tuple[tuple[Any, ...], ...]:
+def start_actors(shards: ShardSet, options: ShardOptions, version: int) -> tuple[tuple[Any, ...], ...]:
     """An actor a replica, when all have loaded; none is left where one can't."""
     nodes = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]}
     assigned = assign_nodes(len(shards.shards), options.num_replicas, options.num_cpus, nodes)
@@ -217,7 +218,7 @@ def start_actors(shards: ShardSet, options: ShardOptions, version: int, director
                 max_concurrency=options.max_concurrency, concurrency_groups={"control": 1},
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True),
             )  # fmt: skip
-            made.append(actor.remote(source, (version, shard, number), options, directory))
+            made.append(actor.remote(source, (version, shard, number), options))
         actors.append(tuple(made))
     try:
         _wait_ready(shards, actors, options.start_timeout_s)

@@ -18,7 +18,15 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from geo_ray.errors import BundleError, GeoRayError, IndexUnavailableError, InputError
-from geo_ray.remote.shard_actors import NAMESPACE, Directory, ShardOptions, end_actors, make_actor, start_actors
+from geo_ray.remote.shard_actors import (
+    DIRECTORY,
+    NAMESPACE,
+    Directory,
+    ShardOptions,
+    end_actors,
+    make_actor,
+    start_actors,
+)
 from geo_ray.remote.shard_client import RemoteSearcher, Roster, ShardRuntime
 from geo_ray.remote.shard_files import ShardSet, find_shards
 
@@ -67,7 +75,7 @@ class ShardGroup:
                   encoder_fingerprint=old.whole.encoder_fingerprint)  # fmt: skip
         if new.whole.metric != old.whole.metric:
             raise BundleError(f"index {address} has metric {new.whole.metric}, not {old.whole.metric}; build it alike")
-        actors = start_actors(new, self._options, old.version + 1, self._directory)
+        actors = start_actors(new, self._options, old.version + 1)
         self._roster = _roster(new, old.version + 1, actors)
         ray.get(self._directory.publish.remote(self._roster))
         retired = [actor for replicas in old.actors for actor in replicas]
@@ -124,9 +132,9 @@ def start_shards(
     shards.check(num_features=num_features, num_cells=num_cells, encoder_fingerprint=encoder_fingerprint)
     options = replace(options, name=options.name or f"index-{uuid.uuid4().hex[:8]}")
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    directory = make_actor(Directory, options, "directory", num_cpus=0, scheduling_strategy=here).remote(options)
+    directory = make_actor(Directory, options, DIRECTORY, num_cpus=0, scheduling_strategy=here).remote(options)
     try:
-        roster = _roster(shards, 0, start_actors(shards, options, 0, directory))
+        roster = _roster(shards, 0, start_actors(shards, options, 0))
     except GeoRayError:
         end_actors([directory])
         raise
@@ -137,7 +145,7 @@ def start_shards(
 def connect_shards(name: str) -> ShardGroup:
     """The running shards of this name; ``InputError`` where there are none."""
     try:
-        directory = ray.get_actor(f"{name}/directory", namespace=NAMESPACE)
+        directory = ray.get_actor(f"{name}/{DIRECTORY}", namespace=NAMESPACE)
     except ValueError as error:
         raise InputError(f"no index named {name!r} runs on this cluster; start it first") from error
     roster, options = ray.get([directory.roster.remote(), directory.options.remote()])

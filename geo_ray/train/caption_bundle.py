@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from geo_ray.atlas.geonames import english_names, populated_places
 from geo_ray.atlas.labels import ROOT, Labels, as_read, mean_of_members, to_ascii
+from geo_ray.atlas.subregions import subregions
 from geo_ray.index.probe import Probing
 from geo_ray.models.bundle import EncoderSpec
 from geo_ray.models.clip import TOWER
@@ -41,38 +42,48 @@ def assemble_captions(
     output: Path,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Write the bundle to ``output`` from trained weights; its provenance names the countries that were held out."""
-    shutil.rmtree(output, ignore_errors=True)
+    """Write the bundle to ``output`` from trained weights; its provenance names the countries that were held out.
+
+    Beside it, ``output``-plain has captions in StreetCLIP's plain template, without the part of the world.
+    """
     state = load_file(weights)
-    labels = country_labels(config.towns_per_label)
-    say(f"embedding {len(labels):,} captions of countries and towns")
     text = TextTower(config)
     text.load_state_dict({name.removeprefix(TEXT): t for name, t in state.items() if name.startswith(TEXT)})
     tower = {name.removeprefix(TOWER): t for name, t in state.items() if name.startswith(TOWER)}
-    write_zero_shot(
-        output,
-        tower={name: t.half() if t.is_floating_point() else t for name, t in tower.items()},
-        encoder=encoder,
-        labels=labels,
-        label_features=label_features(labels, text.eval(), config),
-        probing=Probing(logit_scale=float(state["log_logit_scale"].exp().clamp(max=100.0))),
-        words=Words(**WORDS, provenance={"config": dataclasses.asdict(config), "held_out": list(held_out)}),
-    )
+    for folder, with_subregion in ((output, True), (output.with_name(output.name + "-plain"), False)):
+        shutil.rmtree(folder, ignore_errors=True)
+        labels = country_labels(config.towns_per_label, with_subregion)
+        say(f"embedding {len(labels):,} captions of countries and towns")
+        write_zero_shot(
+            folder,
+            tower={name: t.half() if t.is_floating_point() else t for name, t in tower.items()},
+            encoder=encoder,
+            labels=labels,
+            label_features=label_features(labels, text.eval(), config),
+            probing=Probing(logit_scale=float(state["log_logit_scale"].exp().clamp(max=100.0))),
+            words=Words(**WORDS, provenance={"config": dataclasses.asdict(config), "held_out": list(held_out)}),
+        )
 
 
-def country_labels(num_towns: int) -> Labels:
+def country_labels(num_towns: int, with_subregion: bool = True) -> Labels:
     """All countries with a populated place, each at the spherical mean of its places, and their most populous towns.
 
-    Captions have the plain template; a country's own names it alone. Of towns of one name in one country, the most
-    populous is kept.
+    Captions have the whole template, or leave out the part of the world; a country's own names no town. Of towns of one
+    name in one country, the most populous is kept.
     """
     places, names = populated_places(), english_names()
     codes = sorted(set(places.countries) & set(names))
     row_of = {code: row for row, code in enumerate(codes)}
     parents = np.array([row_of.get(code, ROOT) for code in places.countries], np.int64)
     towns = _most_populous(places.names.tolist(), parents.tolist(), num_towns)
+    world = subregions() if with_subregion else {}
     captions = [
-        place_caption(town=places.names[row], region=places.regions[row], country=country_words(places.countries[row]))
+        place_caption(
+            town=places.names[row],
+            region=places.regions[row],
+            country=country_words(places.countries[row]),
+            subregion=world.get(places.countries[row], ""),
+        )
         for row in towns
     ]
 
@@ -88,7 +99,7 @@ def country_labels(num_towns: int) -> Labels:
         latlon=np.concatenate([mean_of_members(places.latlon, parents, len(codes)), places.latlon[towns]]),
         countries=column(codes, places.countries[towns].tolist()),
         regions=column(empty, places.regions[towns].tolist()),
-        texts=column([place_caption(country=country_words(code)) for code in codes], captions),
+        texts=column([place_caption(country=country_words(c), subregion=world.get(c, "")) for c in codes], captions),
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from geo_ray.train.config import LoopConfig
 
-SHARES = ("town_share", "region_share", "country_share")
+SHARES = ("town_share", "region_share", "country_share", "subregion_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,10 @@ class CaptionConfig(LoopConfig):
 
     # The shares of the captions that name each; one that would name nothing names the country (after PIGEON, appendix
     # B.2, where the country is always named).
-    town_share: float = 0.6
-    region_share: float = 0.6
-    country_share: float = 0.7
+    town_share: float = 0.4
+    region_share: float = 0.4
+    country_share: float = 0.6
+    subregion_share: float = 0.6
 
     jitter: float = 0.05
     rotation_degrees: float = 10.0

@@ -55,3 +55,14 @@ def answered(searcher, expected, cells, features):
     waited = time.monotonic() - start
     assert same(found, expected.search(cells, features, NUM_MEMBERS, "cell"))
     return waited
+
+
+class Search:
+    """A worker of Ray Data that asks shard actors."""
+
+    def __init__(self, searcher):
+        self._searcher = searcher
+
+    def __call__(self, batch):
+        found = self._searcher.search(batch["cells"], batch["features"], NUM_MEMBERS, "cell")
+        return {"row": batch["row"], "distance": found.member_distance}

@@ -21,6 +21,7 @@ from tests.remote.shards import (
     NUM_CELLS,
     NUM_FEATURES,
     NUM_MEMBERS,
+    Search,
     answered,
     batches,
     same,
@@ -158,6 +159,15 @@ def test_how_shards_are(running, ray_session):
     assert group.num_cpus == pytest.approx(0.1 * len(rows))
 
 
+def rows_when_ready(group, timeout_s=60):
+    """What the shards say of themselves once all are up."""
+    deadline = time.monotonic() + timeout_s
+    while any(row["state"] != "ready" for row in group.status()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return group.status()
+
+
 @pytest.mark.parametrize("num_replicas", [1, 2])
 def test_killed_shards_in_a_stream_of_batches(ray_session, tmp_path, num_replicas):
     folder = written_split(tmp_path, 2)
@@ -165,13 +175,42 @@ def test_killed_shards_in_a_stream_of_batches(ray_session, tmp_path, num_replica
     with start_shards(str(folder), replace(LIGHT, num_replicas=num_replicas)) as group:
         searcher = group.searcher()
         for number, (cells, features) in enumerate(batches(30)):
-            if number in (5, 15):
+            if number in (5, 16):
                 ray_session.kill(group.roster.actors[number % 2][0], no_restart=False)
             waits.append(answered(searcher, expected, cells, features))
-        rows = group.status()
-        assert sum(row["restarts"] for row in rows) == 2
+        assert sum(row["restarts"] for row in rows_when_ready(group)) == 2
     LOG.warning("longest wait with %d replicas: %.2f s", num_replicas, max(waits))
     assert num_replicas == 1 or max(waits) < 20
+
+
+def test_killed_shards_in_a_job_of_ray_data(ray_session, tmp_path):
+    """The searcher is an argument of the workers' constructor; the job is slow enough to be killed amid it."""
+    folder = written_split(tmp_path, 2)
+    cells, features = (np.concatenate(parts) for parts in zip(*batches(20), strict=True))
+    rows = ray_session.data.from_numpy(np.arange(len(cells))).repartition(10)
+
+    def read(batch):
+        time.sleep(0.2)
+        return {"row": batch["data"], "cells": cells[batch["data"]], "features": features[batch["data"]]}
+
+    with start_shards(str(folder), replace(LIGHT, num_replicas=2)) as group:
+        answers = rows.map_batches(read, num_cpus=0.5).map_batches(
+            Search,
+            fn_constructor_kwargs={"searcher": group.searcher()},
+            batch_size=20,
+            compute=ray_session.data.ActorPoolStrategy(size=1),
+            num_cpus=1,
+        )
+        found, killed = {}, 0
+        for answer in answers.iter_rows():
+            if len(found) in (40, 200):
+                ray_session.kill(group.roster.actors[killed][killed], no_restart=False)
+                killed += 1
+            found[int(answer["row"])] = answer["distance"]
+    expected = whole_shard(folder).search(cells, features, NUM_MEMBERS, "cell").member_distance
+    assert killed == 2
+    assert sorted(found) == list(range(len(cells)))
+    np.testing.assert_array_equal(np.stack([found[row] for row in range(len(cells))]), expected)
 
 
 def test_another_index_takes_over_between_batches(ray_session, tmp_path):
@@ -253,9 +292,7 @@ def test_shards_that_do_not_answer_are_named(ray_session, tmp_path):
         states = {row["shard"]: row["state"] for row in group.status()}
         assert states == {0: "ready", 1: "unavailable"}
         (tmp_path / "away").rename(folder / "shard-001")  # now one of its restarts can load
-        for _ in range(20):
-            if {row["state"] for row in group.status()} == {"ready"}:
-                break
+        rows_when_ready(group)
         answered(searcher, whole_shard(folder), cells, features)
     with pytest.raises(IndexUnavailableError, match="none of its 1 replicas is left"):
         searcher.search(cells, features, 1, "cell")

@@ -43,13 +43,15 @@ def text():
     return TextTower(CONFIG).eval()
 
 
-def test_every_country_has_its_own_largest_towns(labels):
+@pytest.mark.parametrize(("with_subregion", "world"), [(True, ", Northern Europe"), (False, "")])
+def test_every_country_has_its_own_largest_towns(with_subregion, world):
+    labels = country_labels(2, with_subregion)
     row = labels.ids.tolist().index
-    assert labels.texts[row("DK")] == "A satellite crop in Denmark."
+    assert labels.texts[row("DK")] == f"A satellite crop in Denmark{world}."
     danish = labels.texts[labels.parents == row("DK")].tolist()
     assert danish == [
-        "A satellite crop close to the town of Copenhagen in the region of Capital Region in Denmark.",
-        "A satellite crop close to the town of Århus in the region of Central Jutland in Denmark.",
+        f"A satellite crop close to the town of Copenhagen in the region of Capital Region in Denmark{world}.",
+        f"A satellite crop close to the town of Århus in the region of Central Jutland in Denmark{world}.",
     ]
     roots = labels.parents == ROOT
     assert 240 < roots.sum() < 252

@@ -24,6 +24,12 @@ def test_the_whole_caption_is_streetclips():
     assert place_caption(country="the Netherlands") == "A satellite crop in the Netherlands."
 
 
+def test_the_part_of_the_world_follows_the_country_or_stands_alone():
+    both = place_caption(town="Lund", country="Sweden", subregion="Northern Europe")
+    assert both == "A satellite crop close to the town of Lund in Sweden, Northern Europe."
+    assert place_caption(subregion="the Caribbean") == "A satellite crop in the Caribbean."
+
+
 def test_countries_are_named_as_in_a_sentence():
     assert country_words("NL") == "the Netherlands"
     assert country_words("FR") == "France"
@@ -33,20 +39,23 @@ def test_countries_are_named_as_in_a_sentence():
 
 
 def test_parts_are_left_out_as_often_as_asked():
-    config = CaptionConfig(town_share=0.5, region_share=0.25, country_share=0.8)
+    config = CaptionConfig(town_share=0.5, region_share=0.25, country_share=0.8, subregion_share=0.6)
     captions = draw_captions(places(4000), config, np.random.default_rng(0))
-    share = {word: np.mean([word in caption for caption in captions]) for word in ("Lund", "Skåne", "Sweden")}
+    words = ("Lund", "Skåne", "Sweden", "Northern Europe")
+    share = {word: np.mean([word in caption for caption in captions]) for word in words}
     assert share["Lund"] == pytest.approx(0.5, abs=0.03)
     assert share["Skåne"] == pytest.approx(0.25, abs=0.03)
-    assert share["Sweden"] == pytest.approx(0.8 + 0.2 * 0.5 * 0.75, abs=0.03)  # always, where nothing else is named
-    assert len(set(captions)) == 7
+    assert share["Northern Europe"] == pytest.approx(0.6, abs=0.03)
+    nothing_else = 0.2 * 0.5 * 0.75 * 0.4
+    assert share["Sweden"] == pytest.approx(0.8 + nothing_else, abs=0.03)  # always, where nothing else is named
+    assert len(set(captions)) == 15
 
 
 @pytest.mark.parametrize("missing", [{"town": ""}, {"region": ""}, {"town": "", "region": ""}])
 def test_what_is_unknown_is_left_out(missing):
     captions = draw_captions(places(300, **missing), CaptionConfig(), np.random.default_rng(1))
     assert not any(gap in caption for caption in captions for gap in ("town of in", "region of in", "of .", "  "))
-    assert all(any(word in caption for word in ("Lund", "Skåne", "Sweden")) for caption in captions)
+    assert all(any(word in caption for word in ("Lund", "Skåne", "Sweden", "Northern")) for caption in captions)
 
 
 def test_captions_follow_the_generator():
