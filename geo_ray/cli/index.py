@@ -1,4 +1,4 @@
-"""``geo-ray index``: build, show, bench."""
+"""``geo-ray index``: show, bench."""
 
 import argparse
 import dataclasses
@@ -6,37 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from geo_ray.cli.arguments import add_address, command
+from geo_ray.cli.arguments import command
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = command(commands, "index", _show, "build, look at and measure prototype indexes", epilog="")
+    parser = command(commands, "index", _show, "look at prototype indexes and measure them", epilog="")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _add_build(actions)
     show = command(actions, "show", _show, "say what an index holds", epilog="")
     show.add_argument("index", type=Path, metavar="DIR", help="an index, or one in shards")
     _add_bench(actions)
-
-
-def _add_build(actions: Any) -> None:
-    parser = command(actions, "build", _build, "build prototypes from image features and places", epilog=(
-        "example:\n"
-        "  geo-ray embed photos/ --bundle mine/ --output features/\n"
-        "  geo-ray index build --features features/ --places p.csv --cells cells.parquet --output index/"))  # fmt: skip
-    parser.add_argument("--features", required=True, metavar="DIR", help="output of geo-ray embed")
-    parser.add_argument("--places", required=True, metavar="TABLE", help="where the images were taken, by their ids")
-    parser.add_argument("--cells", required=True, type=Path, metavar="FILE", help="cells as GeoParquet")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder for the index")
-    parser.add_argument("--parameters", choices=["pigeon", "pigeotto", "pigeotto-code"], default="pigeon", help=(
-        "of OPTICS in each cell: 3 images at least and xi 0.15, or 10 (in the code: 100) and 0.1"))  # fmt: skip
-    parser.add_argument("--noise", choices=["drop", "own", "nearest"], default="drop", help=(
-        "images in no cluster: left out (paper), prototypes themselves, or the nearest's (default: drop)"))  # fmt: skip
-    parser.add_argument("--dtype", choices=["float32", "float16", "int8"], default="int8", help=(
-        "numbers that features are stored as (default: int8 with a scale a vector)"))  # fmt: skip
-    parser.add_argument("--metric", choices=["l2", "ip"], default="l2", help="distance (default: %(default)s)")
-    parser.add_argument("--shards", type=int, default=1, metavar="N", help="split it by cells (default: 1)")
-    add_address(parser)
 
 
 def _add_bench(actions: Any) -> None:
@@ -47,14 +26,6 @@ def _add_bench(actions: Any) -> None:
     parser.add_argument("--num-queries", type=int, metavar="N", help="(default: 2048; with --gated 1024)")
     parser.add_argument("--gated", action="store_true", help="cell-gated search alone: time an image, memory, opening")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here too")
-
-
-def _build(arguments: argparse.Namespace) -> None:
-    from geo_ray.remote.index_tasks import build_index
-    from geo_ray.remote.runtime import connected
-
-    with connected(arguments.address):
-        print(build_index(arguments))
 
 
 def _show(arguments: argparse.Namespace) -> None:
