@@ -7,8 +7,8 @@ from geo_ray.train.caption_config import CaptionConfig
 def earth_captions() -> tuple[CaptionConfig, EncoderSpec]:
     """The training run and the encoder of ``earth-captions``: sized for 10 minutes in all on 2 cores.
 
-    No crop is centred in a held-out country; those of its neighbours may show its edges. With ``apart_km=300``, where
-    not a pixel of it is seen, the image tower finds nothing of what it knows in the crops.
+    No crop is centred in a held-out country; those of its neighbours show its edges. With ``apart_km=300`` not a pixel
+    of it is seen, and the image tower hardly knows where such a crop could lie.
     """
     config = CaptionConfig(num_steps=1300, apart_km=0.0)
     encoder = EncoderSpec(
