@@ -9,7 +9,8 @@ from geo_ray.cli.arguments import add_address, command
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = command(commands, "train", _train, "train a bundle by a recipe", epilog="recipes: earth-tiny, earth-captions")
+    recipes = "recipes: earth-tiny, earth-captions"
+    parser = command(commands, "train", _train, "train a bundle by a recipe", epilog=recipes)
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="checkpoints, logs and DIR/bundle")
     add_address(parser)
