@@ -27,7 +27,7 @@ from geo_ray.remote.shard_files import check_encoder
 
 SECONDS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]  # of histograms
 DIRECTORY_TIMEOUT_S = 5.0
-PAUSE_S = 0.1  # before the only replica is asked again
+PAUSE_S = 0.1  # before replicas that failed are asked again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ class RemoteSearcher(Searcher):
                 try:
                     answers = self._answers(roster, calls, start + self._patience.patience_s)
                 except IndexUnavailableError:
-                    if self._refresh():
+                    if self._roster is not roster or self._refresh():
                         continue  # the shards that are gone have successors: the whole batch is theirs
                     raise
                 self._seconds.observe(time.monotonic() - start)
@@ -183,8 +183,9 @@ class RemoteSearcher(Searcher):
     def _send_again(self, roster: Roster, call: "_Call", overdue: bool) -> None:
         for replica in call.running.values():
             self._shun(roster, call.shard, replica)
-        if not call.running and len(roster.actors[call.shard]) == 1:
-            time.sleep(PAUSE_S)  # Ray waits for a restart too, mostly
+        replicas = range(len(roster.actors[call.shard]))
+        if not call.running and all((roster.version, call.shard, replica) in self._avoid for replica in replicas):
+            time.sleep(PAUSE_S)  # all have failed of late; mostly Ray itself waits for their restart
         if self._send(roster, call):
             self._retries.inc(tags={"shard": str(call.shard), "reason": "slow" if overdue else "failed"})
         else:
@@ -195,10 +196,10 @@ class RemoteSearcher(Searcher):
         replica = call.running.pop(reference)
         try:
             answer = ray.get(reference)
-        except RayTaskError as error:
-            cause: Exception = error.cause
-            raise cause from error
         except RayError as error:
+            cause: Exception | None = error.cause if isinstance(error, RayTaskError) else None
+            if cause is not None and not isinstance(cause, RayError):  # of the request: so it is everywhere
+                raise cause from error
             key = roster.version, call.shard, replica
             if isinstance(error, ActorDiedError):  # for good: what Ray restarts is unavailable meanwhile, not dead
                 self._dead[key] = _last_line(error)

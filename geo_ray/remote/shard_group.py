@@ -111,7 +111,7 @@ class ShardGroup:
 
     def stop(self) -> None:
         """End all actors."""
-        end_actors([*(actor for replicas in self._roster.actors for actor in replicas), self._directory])
+        stop_shards(self._options.name)
 
 
 def start_shards(
@@ -132,11 +132,14 @@ def start_shards(
     shards.check(num_features=num_features, num_cells=num_cells, encoder_fingerprint=encoder_fingerprint)
     options = replace(options, name=options.name or f"index-{uuid.uuid4().hex[:8]}")
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    directory = make_actor(Directory, options, DIRECTORY, num_cpus=0, scheduling_strategy=here).remote(options)
+    try:
+        directory = make_actor(Directory, options, DIRECTORY, num_cpus=0, scheduling_strategy=here).remote(options)
+    except ValueError as error:  # Ray's, of a name that is taken
+        raise InputError(f"an index named {options.name!r} runs already; stop it, or give another name") from error
     try:
         roster = _roster(shards, 0, start_actors(shards, options, 0))
     except GeoRayError:
-        end_actors([directory])
+        stop_shards(options.name)
         raise
     ray.get(directory.publish.remote(roster))
     return ShardGroup(directory, roster, options)
@@ -152,6 +155,13 @@ def connect_shards(name: str) -> ShardGroup:
     if roster is None:
         raise IndexUnavailableError(f"index {name!r} is starting, or its directory restarted; start it again")
     return ShardGroup(directory, roster, options)
+
+
+def stop_shards(name: str) -> None:
+    """End all actors of the index of this name, also those that a start or swap cut short has left."""
+    named = ray.util.list_named_actors(all_namespaces=True)
+    found = [each["name"] for each in named if each["namespace"] == NAMESPACE and each["name"].startswith(f"{name}/")]
+    end_actors([ray.get_actor(each, namespace=NAMESPACE) for each in found])
 
 
 def limit_data(data_cpus: float) -> None:

@@ -1,7 +1,9 @@
 """Placement by hand, and searches by shard actors that are killed, swapped and wrong."""
 
 import logging
+import os
 import shutil
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -183,6 +185,20 @@ def test_killed_shards_in_a_stream_of_batches(ray_session, tmp_path, num_replica
     assert num_replicas == 1 or max(waits) < 20
 
 
+def test_a_replica_that_hangs_is_not_waited_for(ray_session, tmp_path):
+    folder = written_split(tmp_path, 1)
+    with start_shards(str(folder), replace(LIGHT, num_replicas=2)) as group:
+        searcher, expected = group.searcher(), whole_shard(folder)
+        stopped = group.status()[0]["pid"]
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            waits = [answered(searcher, expected, cells, features) for cells, features in batches(6)]
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+    LOG.warning("waits with a replica that hangs: %s s", [round(wait, 2) for wait in waits])
+    assert LIGHT.patience.hedge_s < max(waits) < 20
+
+
 def test_killed_shards_in_a_job_of_ray_data(ray_session, tmp_path):
     """The searcher is an argument of the workers' constructor; the job is slow enough to be killed amid it."""
     folder = written_split(tmp_path, 2)
@@ -303,6 +319,8 @@ def test_detached_shards_are_found_by_name(ray_session, tmp_path):
     with pytest.raises(InputError, match="no index named 'mine'"):
         connect_shards("mine")
     start_shards(str(folder), replace(LIGHT, name="mine", detached=True))
+    with pytest.raises(InputError, match="an index named 'mine' runs already"):
+        start_shards(str(folder), replace(LIGHT, name="mine"))
     with connect_shards("mine") as group:
         for cells, features in batches(2):
             answered(group.searcher(), whole_shard(folder), cells, features)
