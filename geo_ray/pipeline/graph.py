@@ -7,8 +7,7 @@ from geo_ray.index.store import check_index
 from geo_ray.models.bundle import INDEX, Bundle
 from geo_ray.pipeline.cell_stages import RankCells, Refine, RefineByMembers, SearchMembers, SearchPrototypes
 from geo_ray.pipeline.columns import ANSWER, MAX_VIEWS, SOURCE, Batch, view_columns
-from geo_ray.pipeline.gallery_stages import SearchGallery
-from geo_ray.pipeline.label_stages import ProbeLabels
+from geo_ray.pipeline.place_stages import ProbeLabels, SearchGallery
 from geo_ray.pipeline.stage import Runtime, Stage, StageSpec, run_stage
 from geo_ray.pipeline.stages import Decode, Describe, Encode
 
