@@ -13,10 +13,10 @@ from jaxtyping import Float32, Float64
 from geo_ray.cells.labels import nearest_centers
 from geo_ray.cells.partition import CellSizes, Partition
 from geo_ray.datasets import earth
+from geo_ray.evaluation.refinement import KnownImages
 from geo_ray.geo.metrics import error_metrics
-from geo_ray.geo.sphere import great_circle_km
 from geo_ray.index.prototypes import Clustering, build_index
-from geo_ray.index.refine import Refinement, rank_cells, refine
+from geo_ray.index.refine import Refinement
 from geo_ray.index.shard import open_shard
 from geo_ray.index.store import write_index
 from geo_ray.models.bundle import open_bundle
@@ -75,16 +75,21 @@ def _errors(
 ) -> dict[str, Any]:
     start = {"weight": torch.zeros(len(partition), config.num_features), "bias": torch.zeros(len(partition))}
     head = fit_head(gallery.features, gallery.latlon, partition, start, dataclasses.replace(config, head_share=1.0))
-    logits = test.features @ head["weight"].float().numpy().T + head["bias"].float().numpy()
-    cells, probability = rank_cells(logits, refinement.num_cells, refinement.logit_temperature)
     filed = nearest_centers(gallery.latlon, partition)
     index = build_index(gallery.features, gallery.latlon, filed, len(partition), Clustering(noise="nearest"))
     with tempfile.TemporaryDirectory() as folder:
         write_index(index, Path(folder, "index"))
-        found = open_shard(Path(folder, "index")).search(
-            cells, test.features, refinement.num_members, refinement.members
+        images = KnownImages(
+            features=test.features,
+            latlon=test.latlon,
+            weight=head["weight"].float().numpy(),
+            bias=head["bias"].float().numpy(),
+            centers=partition.centers,
+            searcher=open_shard(Path(folder, "index")),
+            max_cells=refinement.num_cells,
         )
-    refined = refine(probability, partition.centers[cells], found, refinement)
-    centre = error_metrics(great_circle_km(partition.centers[cells[:, 0]], test.latlon))
-    answer = error_metrics(great_circle_km(refined.latlon, test.latlon))
-    return {"num_cells": int((partition.counts > 0).sum()), "cell_centre": centre, "refined": answer}
+        return {
+            "num_cells": int((partition.counts > 0).sum()),
+            "cell_centre": error_metrics(images.centre_errors_km()),
+            "refined": error_metrics(images.errors_km(refinement)),
+        }
