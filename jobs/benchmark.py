@@ -20,8 +20,9 @@ from geo_ray.data.sources import Input
 from geo_ray.data.throughput import bare_rate, compare, data_loader_rate, ray_data_rate
 from geo_ray.datasets import earth
 from geo_ray.index.store import PrototypeIndex, encode_features, read_index, write_index
-from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, WEIGHTS, EncoderSpec, open_bundle, write_manifest
+from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, WEIGHTS, open_bundle, write_manifest
 from geo_ray.models.clip import TOWER, create_tower
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.remote.place import Place
 from geo_ray.remote.runtime import connected
 

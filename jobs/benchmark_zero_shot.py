@@ -27,8 +27,9 @@ from geo_ray.atlas.label_lists import streetclip_labels, tree_labels
 from geo_ray.atlas.labels import Labels
 from geo_ray.index.gallery import Gallery, GallerySearch
 from geo_ray.index.probe import Probe, Probing
-from geo_ray.models.bundle import LABEL_FEATURES, EncoderSpec, open_bundle
+from geo_ray.models.bundle import LABEL_FEATURES, open_bundle
 from geo_ray.models.clip import ImageEncoder, choose_dtype, create_tower
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.geoclip import read_geoclip
 from geo_ray.models.published import Import, import_bundle
 

@@ -20,7 +20,7 @@ from geo_ray.evaluation.tables import Predictions, read_truth
 from geo_ray.geo.calibration import RadiusCalibration
 from geo_ray.geo.sphere import great_circle_km
 from geo_ray.models.bundle import CALIBRATION, Bundle, Parameters, open_bundle
-from geo_ray.models.zero_shot import copy_bundle
+from geo_ray.models.bundle_writing import copy_bundle
 from geo_ray.pipeline.graph import calibration_graph, embedding_graph
 from geo_ray.remote.place import Place
 

@@ -8,7 +8,8 @@ from jaxtyping import Float, Float32, UInt8
 from safetensors import safe_open
 from torch import nn
 
-from geo_ray.models.bundle import HEAD, WEIGHTS, Bundle, EncoderSpec
+from geo_ray.models.bundle import HEAD, WEIGHTS, Bundle
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.towers import TOWERS, fold_batch_norm
 
 OPEN_CLIP = "open_clip:"

@@ -14,12 +14,12 @@ from geo_ray.atlas.labels import Labels
 from geo_ray.errors import InputError
 from geo_ray.index.gallery import GallerySearch
 from geo_ray.index.probe import Probing
-from geo_ray.models.bundle import EncoderSpec
+from geo_ray.models.bundle_writing import Words, write_gallery_bundle, write_zero_shot
 from geo_ray.models.checkpoints import ClipCheckpoint, read_checkpoint
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.geoclip import CLIP_FEATURES, LocationEncoder, embed_locations, read_geoclip
 from geo_ray.models.hub import Fetched, fetch_checkpoint
 from geo_ray.models.texts import embed_texts
-from geo_ray.models.zero_shot import Words, write_gallery_bundle, write_zero_shot
 
 VISUAL = "visual."  # prefix of the image tower in open_clip's names
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from geo_ray.geo.calibration import UNKNOWN_RADIUS
-from geo_ray.models.bundle import EncoderSpec, open_bundle
+from geo_ray.models.bundle import open_bundle
 from geo_ray.models.clip import open_encoder
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.preprocess import ImageProblem, decode_image
 from geo_ray.pipeline.columns import ANSWER, Batch, Column, located, view_columns
 from geo_ray.pipeline.naming import open_naming

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geo_ray.errors import InputError
-from geo_ray.models.bundle import EncoderSpec
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.recipes.earth_captions import earth_captions
 from geo_ray.recipes.earth_tiny import earth_tiny
 from geo_ray.train.assemble import assemble

@@ -1,6 +1,6 @@
 """A small CLIP on overhead crops with captions, some countries held out of training. Verified on 2 CPU cores."""
 
-from geo_ray.models.bundle import EncoderSpec
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.train.caption_config import CaptionConfig
 
 

@@ -1,6 +1,6 @@
 """The bundle that ships: a small tower on overhead crops of the Blue Marble. Verified on 2 CPU cores with bfloat16."""
 
-from geo_ray.models.bundle import EncoderSpec
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.train.config import TrainConfig
 
 

@@ -23,8 +23,9 @@ from geo_ray.geo.sphere import great_circle_km
 from geo_ray.index.prototypes import Clustering, build_index
 from geo_ray.index.refine import Refinement
 from geo_ray.index.store import write_index
-from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, INDEX, WEIGHTS, EncoderSpec, open_bundle, write_manifest
+from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, INDEX, WEIGHTS, open_bundle, write_manifest
 from geo_ray.models.clip import TOWER
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.heads import GeocellHead
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.gallery import embed_views, gallery_places

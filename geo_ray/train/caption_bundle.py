@@ -17,9 +17,9 @@ from geo_ray.atlas.geonames import english_names, populated_places
 from geo_ray.atlas.labels import ROOT, Labels, as_read, mean_of_members, to_ascii
 from geo_ray.atlas.subregions import subregions
 from geo_ray.index.probe import Probing
-from geo_ray.models.bundle import EncoderSpec
+from geo_ray.models.bundle_writing import Words, write_zero_shot
 from geo_ray.models.clip import TOWER
-from geo_ray.models.zero_shot import Words, write_zero_shot
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.train.caption_config import CaptionConfig
 from geo_ray.train.captions import country_words, place_caption
 from geo_ray.train.contrastive import TextTower, tokenize

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from geo_ray.atlas.labels import ROOT, Labels, load_labels
 from geo_ray.index.probe import Probing
 from geo_ray.models.bundle import LABEL_FEATURES, LABELS, WEIGHTS, Bundle
+from geo_ray.models.bundle_writing import Words, write_zero_shot
 from geo_ray.models.clip import TOWER
-from geo_ray.models.zero_shot import Words, write_zero_shot
 
 
 def countries_alone(bundle: Bundle, folder: Path, among: tuple[str, ...] | None = None, num_reported: int = 5) -> None:

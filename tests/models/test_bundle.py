@@ -9,7 +9,8 @@ from geo_ray.errors import BundleError
 from geo_ray.geo.calibration import RadiusCalibration
 from geo_ray.index.refine import Refinement
 from geo_ray.models import bundle as module
-from geo_ray.models.bundle import MANIFEST, EncoderSpec, open_bundle, shipped_bundles, write_manifest
+from geo_ray.models.bundle import MANIFEST, open_bundle, shipped_bundles, write_manifest
+from geo_ray.models.encoder_spec import EncoderSpec
 
 ENCODER = EncoderSpec(architecture="residual-tiny", image_size=32, num_features=16)
 WORDS = {"kind": "cells", "description": "a test", "licence": "Apache-2.0", "attribution": "nobody"}

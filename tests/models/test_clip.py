@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from geo_ray.models.bundle import WEIGHTS, EncoderSpec, open_bundle
+from geo_ray.models.bundle import WEIGHTS, open_bundle
 from geo_ray.models.clip import (
     ImageEncoder,
     choose_dtype,
@@ -18,6 +18,7 @@ from geo_ray.models.clip import (
     read_weights,
     token_mean,
 )
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 from geo_ray.models.towers import fold_batch_norm
 

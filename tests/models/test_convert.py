@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from geo_ray.errors import InputError
-from geo_ray.models.bundle import EncoderSpec
 from geo_ray.models.checkpoints import read_checkpoint
 from geo_ray.models.clip import ImageEncoder, load_tower
 from geo_ray.models.convert import hugging_face_names, hugging_face_shapes, model_config, normalization, open_clip_state
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.texts import TextEncoder
 from tests.models.checkpoint_files import (
     MEAN,

@@ -7,7 +7,8 @@ import torch
 from geo_ray.cells.store import read_partition
 from geo_ray.datasets import earth
 from geo_ray.errors import InputError
-from geo_ray.models.bundle import CELLS, EncoderSpec, open_bundle
+from geo_ray.models.bundle import CELLS, open_bundle
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.pipeline.cell_stages import RankCells
 from geo_ray.pipeline.columns import ANSWER, source_batch, view_columns
 from geo_ray.pipeline.graph import OUTPUT, embedding_graph, graph_of

@@ -8,7 +8,8 @@ from scipy.spatial import cKDTree
 
 from geo_ray.datasets import earth
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, pairwise_km, unit_vectors
-from geo_ray.models.bundle import EncoderSpec, open_bundle
+from geo_ray.models.bundle import open_bundle
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.pipeline.columns import source_batch
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from geo_ray.atlas.labels import ROOT, load_labels
-from geo_ray.models.bundle import LABEL_FEATURES, LABELS, EncoderSpec, open_bundle
+from geo_ray.models.bundle import LABEL_FEATURES, LABELS, open_bundle
+from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.pipeline.columns import source_batch
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local

@@ -22,11 +22,11 @@ from geo_ray.models.bundle import (
     LABELS,
     WEIGHTS,
     Bundle,
-    EncoderSpec,
     Parameters,
     write_manifest,
 )
 from geo_ray.models.clip import TOWER
+from geo_ray.models.encoder_spec import EncoderSpec
 
 
 @dataclass(frozen=True, kw_only=True)
