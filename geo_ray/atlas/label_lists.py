@@ -25,7 +25,7 @@ APART_KM = 10.0  # of two cities of one country
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Area:
+class Area:
     """A country or region that is a label."""
 
     id: str
@@ -55,10 +55,10 @@ def streetclip_labels(countries: Literal["iso", "paper"] = "iso", cities_per_cou
     areas = [area for area in (_iso_areas() if countries == "iso" else _paper_areas()) if area.id in held]
     row_of = {area.id: row for row, area in enumerate(areas)}
     groups = np.array([row_of.get(key, ROOT) for key in keys], np.int64)
-    chosen = _most_populous(places, groups, cities_per_country)
+    chosen = most_populous(places, groups, cities_per_country)
     latlon = mean_of_members(places.latlon, groups, len(areas))
     levels = ["region" if area.region else "country" for area in areas]
-    return with_templates(_assemble(areas, levels, latlon, places, chosen, groups), STREETCLIP_TEMPLATES)
+    return with_templates(area_labels(areas, levels, latlon, places, chosen, groups), STREETCLIP_TEMPLATES)
 
 
 def tree_labels(cities_per_region: int = 3) -> Labels:
@@ -72,7 +72,7 @@ def tree_labels(cities_per_region: int = 3) -> Labels:
     _check_count("cities_per_region", cities_per_region)
     places = populated_places()
     held = sorted(set(places.countries))
-    areas = [_Area(id=code, name=english_names()[code], country=code) for code in held]
+    areas = [Area(id=code, name=english_names()[code], country=code) for code in held]
     country_of = {code: row for row, code in enumerate(held)}
     countries = np.array([country_of[code] for code in places.countries], np.int64)
     # By caption: two divisions of one caption are one label.
@@ -82,29 +82,29 @@ def tree_labels(cities_per_region: int = 3) -> Labels:
     for key in sorted(name_of):
         row_of[key] = len(areas)
         code, name = key[0], name_of[key]
-        areas.append(_Area(id=f"{code}/{name}", name=name, country=code, region=name, parent=country_of[code]))
+        areas.append(Area(id=f"{code}/{name}", name=name, country=code, region=name, parent=country_of[code]))
     regions = np.array([row_of.get(key, ROOT) for key in keys], np.int64)
-    chosen = _most_populous(places, regions, cities_per_region)
+    chosen = most_populous(places, regions, cities_per_region)
     latlon = mean_of_members(places.latlon, countries, len(areas))
     latlon[len(held) :] = mean_of_members(places.latlon, regions, len(areas))[len(held) :]
     levels = ["country"] * len(held) + ["region"] * len(row_of)
-    return with_templates(_assemble(areas, levels, latlon, places, chosen, regions), OSV5M_TEMPLATES)
+    return with_templates(area_labels(areas, levels, latlon, places, chosen, regions), OSV5M_TEMPLATES)
 
 
-def _iso_areas() -> list[_Area]:
+def _iso_areas() -> list[Area]:
     names = {code: name for code, name in english_names().items() if code != "US"}
-    return [_Area(id=code, name=name, country=code) for code, name in names.items()] + _states(us_states())
+    return [Area(id=code, name=name, country=code) for code, name in names.items()] + _states(us_states())
 
 
-def _paper_areas() -> list[_Area]:
+def _paper_areas() -> list[Area]:
     text = (files("geo_ray.atlas") / "streetclip_countries.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines())
-    countries = [_Area(id=row["country"], name=row["name"], country=row["country"]) for row in rows]
+    countries = [Area(id=row["country"], name=row["name"], country=row["country"]) for row in rows]
     return countries + _states({code: name for code, name in us_states().items() if code != "DC"})
 
 
-def _states(names: dict[str, str]) -> list[_Area]:
-    return [_Area(id=f"US-{code}", name=name, country="US", region=name) for code, name in names.items()]
+def _states(names: dict[str, str]) -> list[Area]:
+    return [Area(id=f"US-{code}", name=name, country="US", region=name) for code, name in names.items()]
 
 
 def _check_count(name: str, count: int) -> None:
@@ -112,7 +112,7 @@ def _check_count(name: str, count: int) -> None:
         raise ValueError(f"{name}={count} must be at least 1")
 
 
-def _most_populous(places: PopulatedPlaces, groups: Int64[np.ndarray, "p"], per_group: int) -> Int64[np.ndarray, "c"]:
+def most_populous(places: PopulatedPlaces, groups: Int64[np.ndarray, "p"], per_group: int) -> Int64[np.ndarray, "c"]:
     """The most populous places of each group, group by group; a group of -1 is left out.
 
     They have different names in ASCII (what has none is passed over), and none lies within ``APART_KM`` of a more
@@ -139,8 +139,8 @@ def _most_populous(places: PopulatedPlaces, groups: Int64[np.ndarray, "p"], per_
     return rows[np.argsort(groups[rows], kind="stable")]
 
 
-def _assemble(
-    areas: list[_Area],
+def area_labels(
+    areas: list[Area],
     levels: list[str],
     latlon: Float64[np.ndarray, "a 2"],
     places: PopulatedPlaces,

@@ -14,7 +14,8 @@ from jaxtyping import Float32
 from safetensors.torch import load_file
 
 from geo_ray.atlas.geonames import english_names, populated_places
-from geo_ray.atlas.labels import ROOT, Labels, as_read, mean_of_members, to_ascii
+from geo_ray.atlas.label_lists import Area, area_labels, most_populous
+from geo_ray.atlas.labels import ROOT, Labels, mean_of_members
 from geo_ray.atlas.subregions import subregions
 from geo_ray.index.probe import Probing
 from geo_ray.models.bundle_writing import Words, write_zero_shot
@@ -68,51 +69,28 @@ def assemble_captions(
 def country_labels(num_towns: int, with_subregion: bool = True) -> Labels:
     """All countries with a populated place, each at the spherical mean of its places, and their most populous towns.
 
-    Captions have the whole template, or leave out the part of the world; a country's own names no town. Of towns of one
-    name in one country, the most populous is kept.
+    Captions have the whole template, or leave out the part of the world; a country's own names no town.
     """
     places, names = populated_places(), english_names()
-    codes = sorted(set(places.countries) & set(names))
-    row_of = {code: row for row, code in enumerate(codes)}
-    parents = np.array([row_of.get(code, ROOT) for code in places.countries], np.int64)
-    towns = _most_populous(places.names.tolist(), parents.tolist(), num_towns)
+    areas = [Area(id=code, name=names[code], country=code) for code in sorted(set(places.countries) & set(names))]
+    row_of = {area.id: row for row, area in enumerate(areas)}
+    groups = np.array([row_of.get(code, ROOT) for code in places.countries], np.int64)
+    latlon = mean_of_members(places.latlon, groups, len(areas))
+    chosen = most_populous(places, groups, num_towns)
+    labels = area_labels(areas, ["country"] * len(areas), latlon, places, chosen, groups)
     world = subregions() if with_subregion else {}
     captions = [
         place_caption(
-            town=places.names[row],
-            region=places.regions[row],
-            country=country_words(places.countries[row]),
-            subregion=world.get(places.countries[row], ""),
+            town=name if level == "city" else "",
+            region=region,
+            country=country_words(country),
+            subregion=world.get(country, ""),
         )
-        for row in towns
+        for name, level, region, country in zip(
+            labels.names, labels.levels, labels.regions, labels.countries, strict=True
+        )
     ]
-
-    def column(of_countries: list[str], of_towns: list[str]) -> np.ndarray:
-        return np.array(of_countries + of_towns, dtype=object)
-
-    empty = [""] * len(codes)
-    return Labels(
-        ids=column(codes, [f"geonames:{number}" for number in places.numbers[towns]]),
-        names=column([names[code] for code in codes], places.names[towns].tolist()),
-        levels=column(["country"] * len(codes), ["city"] * len(towns)),
-        parents=np.concatenate([np.full(len(codes), ROOT, np.int64), parents[towns]]),
-        latlon=np.concatenate([mean_of_members(places.latlon, parents, len(codes)), places.latlon[towns]]),
-        countries=column(codes, places.countries[towns].tolist()),
-        regions=column(empty, places.regions[towns].tolist()),
-        texts=column([place_caption(country=country_words(c), subregion=world.get(c, "")) for c in codes], captions),
-    )
-
-
-def _most_populous(names: list[str], groups: list[int], per_group: int) -> list[int]:
-    """Rows of the first places of each group, of different names; the places are the most populous first."""
-    taken: dict[int, set[str]] = {}
-    rows = []
-    for row, (name, group) in enumerate(zip(names, groups, strict=True)):
-        known, plain = taken.setdefault(group, set()), as_read(to_ascii(name))
-        if group != ROOT and len(known) < per_group and plain not in known:
-            known.add(plain)
-            rows.append(row)
-    return rows
+    return dataclasses.replace(labels, texts=np.array(captions, dtype=object))
 
 
 def label_features(labels: Labels, text: torch.nn.Module, config: CaptionConfig) -> Float32[np.ndarray, "L D"]:
