@@ -187,15 +187,14 @@ def test_compressed_bodies_are_unpacked_to_the_limit_and_no_further():
 @pytest.mark.parametrize("trouble", ["reset", "503", "429", "slow"])
 def test_a_passing_trouble_is_tried_again(trouble):
     def page(handler):
-        if len(handler.server.seen) < 3:
-            {
-                "reset": handler.hang_up,
-                "503": lambda: handler.reply(503),
-                "429": lambda: handler.reply(429, Retry_After="0"),
-                "slow": lambda: time.sleep(1.0),
-            }[trouble]()
-        if trouble != "slow" or len(handler.server.seen) >= 3:
-            handler.reply()
+        answers = {
+            "reset": handler.hang_up,
+            "503": lambda: handler.reply(503),
+            "429": lambda: handler.reply(429, Retry_After="0"),
+            "slow": lambda: time.sleep(1.0),
+        }
+        answer = answers[trouble] if len(handler.server.seen) < 3 else handler.reply
+        answer()
 
     timeout_s = 0.4 if trouble == "slow" else 10.0
     assert fetch_page(page, timeout_s=timeout_s) == ((IMAGE, ""), 3)
