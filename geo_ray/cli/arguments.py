@@ -14,6 +14,13 @@ def command(commands: Any, name: str, run: Any, help_text: str, epilog: str) -> 
     return parser
 
 
+def at_least_one(text: str) -> int:
+    """The number that a text says, for ``argparse``: a whole one from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return int(text)
+
+
 def add_address(parser: argparse.ArgumentParser) -> None:
     """Add the option that says which Ray to run on."""
     where = "Ray to run on: local, auto or HOST:PORT (default: auto, the cluster of RAY_ADDRESS, or else this machine)"

@@ -1,4 +1,4 @@
-"""``geo-ray index``: show, bench."""
+"""``geo-ray index``: build, show, bench."""
 
 import argparse
 import dataclasses
@@ -6,16 +6,44 @@ import json
 from pathlib import Path
 from typing import Any
 
-from geo_ray.cli.arguments import command
+from geo_ray.cli.arguments import add_address, at_least_one, command
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = command(commands, "index", _show, "look at prototype indexes and measure them", epilog="")
+    parser = command(commands, "index", _show, "build, look at and measure prototype indexes", epilog="")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_build(actions)
     show = command(actions, "show", _show, "say what an index holds", epilog="")
     show.add_argument("index", type=Path, metavar="DIR", help="an index, or one in shards")
     _add_bench(actions)
+
+
+def _add_build(actions: Any) -> None:
+    parser = command(actions, "build", _build, "build prototypes from image features and places", epilog=(
+        "example:\n"
+        "  geo-ray embed photos/ --bundle mine/ --output features/\n"
+        "  geo-ray index build --features features/ --places p.csv --cells mine/cells.parquet --output index/\n"
+        "  geo-ray geotag new/ --bundle mine/ --index index/ --output answers/"))  # fmt: skip
+    parser.add_argument("--features", required=True, nargs="+", metavar="DIR", help=(
+        "outputs of geo-ray embed, or parquet files with image_id and features"))  # fmt: skip
+    parser.add_argument("--places", metavar="TABLE", help=(
+        "where the images were taken, by id (default: latitude and longitude in the files of features)"))  # fmt: skip
+    parser.add_argument("--cells", required=True, type=Path, metavar="FILE", help="cells as GeoParquet, the bundle's")
+    parser.add_argument("--output", required=True, metavar="DIR", help="a new folder or URI for the index")
+    parser.add_argument("--clustering", choices=["pigeon", "pigeotto", "pigeotto-code"], default="pigeon", help=(
+        "OPTICS: 3 images at least and xi 0.15, or 10 (in the code: 100) and 0.1 (default: pigeon)"))  # fmt: skip
+    parser.add_argument("--noise", choices=["drop", "own", "nearest"], default="drop", help=(
+        "images in no cluster: left out (paper), prototypes themselves, or the nearest's (default: drop)"))  # fmt: skip
+    parser.add_argument("--filed-by", choices=["polygon", "center"], default="polygon", help=(
+        "an image's cell: the one that covers it, or whose center is nearest (default: polygon)"))  # fmt: skip
+    parser.add_argument("--dtype", choices=["float32", "float16", "int8"], default="int8", help=(
+        "numbers that features are stored as (default: int8 with a scale a vector)"))  # fmt: skip
+    parser.add_argument("--metric", choices=["l2", "ip"], default="l2", help="distance (default: %(default)s)")
+    parser.add_argument("--shards", type=at_least_one, metavar="N", help=(
+        "split it into shards of whole cells, for actors (default: one folder)"))  # fmt: skip
+    parser.add_argument("--hubness", action="store_true", help="keep what CSLS needs; one process reads all members")
+    add_address(parser)
 
 
 def _add_bench(actions: Any) -> None:
@@ -26,6 +54,29 @@ def _add_bench(actions: Any) -> None:
     parser.add_argument("--num-queries", type=int, metavar="N", help="(default: 2048; with --gated 1024)")
     parser.add_argument("--gated", action="store_true", help="cell-gated search alone: time an image, memory, opening")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here too")
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    from geo_ray.index.describe import counts_text
+    from geo_ray.index.prototypes import CLUSTERINGS
+    from geo_ray.remote.index_tasks import IndexBuild, build_with_progress
+    from geo_ray.remote.runtime import connected
+
+    build = IndexBuild(
+        features=tuple(arguments.features),
+        places=arguments.places,
+        cells=arguments.cells,
+        output=arguments.output,
+        clustering=dataclasses.replace(CLUSTERINGS[arguments.clustering], noise=arguments.noise),
+        filed_by=arguments.filed_by,
+        dtype=arguments.dtype,
+        metric=arguments.metric,
+        num_shards=arguments.shards,
+        hubness=arguments.hubness,
+    )
+    with connected(arguments.address):
+        info = build_with_progress(build)
+    print(f"{counts_text(info)}, in {arguments.output}")
 
 
 def _show(arguments: argparse.Namespace) -> None:

@@ -38,9 +38,14 @@ def fetch_inputs(blocks: list[pa.Table]) -> Dataset:
     return ray.data.from_arrow(blocks).map_batches(fetch, batch_format="numpy", num_cpus=0.5)
 
 
-def apply_graph(rows: Dataset, graph: Graph, place: Place, output: Output = as_is) -> Dataset:
-    """The graph's answers for every row, in any order; they are joined by ``image_id``."""
-    runtime = Runtime(device=place.device, num_threads=place.cpus_per_worker)
+def apply_graph(
+    rows: Dataset, graph: Graph, place: Place, output: Output = as_is, runtime: Runtime | None = None
+) -> Dataset:
+    """The graph's answers for every row, in any order; they are joined by ``image_id``.
+
+    Workers search the bundle's own index, or what ``runtime`` offers (``remote.shard_group.index_runtime``).
+    """
+    runtime = runtime or Runtime(device=place.device, num_threads=place.cpus_per_worker)
     if place.decode_apart:
         decode, graph = graph.split(1)
         rows = rows.map_batches(decode.build(Runtime()), batch_format="numpy", batch_size=64)

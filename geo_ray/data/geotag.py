@@ -4,6 +4,7 @@ import dataclasses
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -16,9 +17,12 @@ from geo_ray.data.ledger import Ledger, RunKey
 from geo_ray.data.sinks import count_problems, feature_table, prediction_table, written_rows
 from geo_ray.data.sources import Input, input_blocks, list_inputs, num_views
 from geo_ray.errors import ErrorBudgetError, InputError
-from geo_ray.models.bundle import Bundle, open_bundle
+from geo_ray.index.store import check_info, read_info
+from geo_ray.models.bundle import INDEX, Bundle, open_bundle
 from geo_ray.pipeline.graph import Graph, embedding_graph, graph_of
 from geo_ray.remote.place import Place
+from geo_ray.remote.shard_files import ShardSet, find_shards
+from geo_ray.remote.shard_group import index_runtime
 
 ROWS_PER_BLOCK = 512  # a task reads and an actor answers this many images at a time
 ROWS_PER_FILE = 50_000
@@ -34,6 +38,8 @@ class GeotagOptions:
     bundle: str = "earth-tiny"
     top_k: int | None = None
     views_by: str | None = None  # the column of a manifest whose equal values make rows views of one item
+    index: str | None = None  # searched on shard actors in place of the bundle's own in each worker
+    index_replicas: int = 1
     features: bool = False  # write image features in place of answers
     dtype: str = "auto"  # what the tower computes in: float32, bfloat16, float16, or what the device is fast in
     resume: bool = False
@@ -51,9 +57,15 @@ class GeotagJob:
     options: GeotagOptions
     bundle: Bundle
     graph: Graph
+    index: ShardSet | None  # what shard actors are to search
     inputs: list[Input]
     ledger: Ledger | None
     done: dict[str, str]  # image_id to problem of what an earlier run wrote
+
+    @property
+    def num_index_shards(self) -> int:
+        """How many shards are to be put on actors."""
+        return len(self.index.shards) if self.index else 0
 
     @property
     def todo(self) -> list[Input]:
@@ -73,6 +85,7 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
         graph = embedding_graph(bundle, views, options.dtype)
     else:
         graph = graph_of(bundle, options.top_k, views, options.dtype)
+    index = find_index(options.index, bundle) if options.index else None
     ledger = None if dry_run else Ledger(options.output)
     key = RunKey(
         bundle_fingerprint=bundle.fingerprint,
@@ -81,9 +94,30 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
         features=options.features,
         views_by=options.views_by,
         dtype=options.dtype,
+        index=index.generation if index else "",
     )
     done = ledger.begin(key, options.resume) if ledger else {}
-    return GeotagJob(options=options, bundle=bundle, graph=graph, inputs=inputs, ledger=ledger, done=done)
+    return GeotagJob(options=options, bundle=bundle, graph=graph, index=index, inputs=inputs, ledger=ledger, done=done)
+
+
+def find_index(address: str, bundle: Bundle) -> ShardSet:
+    """The shards of the index at an address, for searches of this bundle; ``InputError`` or ``BundleError`` otherwise.
+
+    Only its manifest is read.
+    """
+    if bundle.kind != "cells":
+        raise InputError(f"bundle {bundle.ref} is of kind {bundle.kind}, which searches no index; leave out --index")
+    index, own = find_shards(address), read_info(bundle.path(INDEX))
+    check_info(
+        index.address,
+        index.whole,
+        num_features=bundle.num_features,
+        num_cells=own.num_cells,
+        metric=own.metric,
+        encoder_fingerprint=bundle.encoder_fingerprint,
+        with_hubness=bundle.refinement.measure == "csls",
+    )
+    return index
 
 
 def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
@@ -99,9 +133,10 @@ def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
     if todo:
         blocks = input_blocks(todo, rows_per_block(len(todo), place))
         output = feature_table if job.options.features else prediction_table
-        answers = apply_graph(fetch_inputs(blocks), job.graph, fitted(place, blocks, todo), output=output)
-        per_file = min(ROWS_PER_FILE, len(todo))
-        answers.write_parquet(job.ledger.predictions, filesystem=job.ledger.fs, min_rows_per_file=per_file)
+        place, per_file = fitted(place, blocks, todo), min(ROWS_PER_FILE, len(todo))
+        with index_runtime(job.index, place) if job.index else nullcontext() as runtime:
+            answers = apply_graph(fetch_inputs(blocks), job.graph, place, output, runtime)
+            answers.write_parquet(job.ledger.predictions, filesystem=job.ledger.fs, min_rows_per_file=per_file)
     seconds = time.perf_counter() - start
     written = written_rows(job.ledger.fs, job.ledger.predictions)
     _check_complete(job.inputs, written)
@@ -164,9 +199,14 @@ def plan_text(job: GeotagJob, place: Place) -> str:
     num_todo = len(job.todo)
     done = f" ({len(job.done):,} are done)" if job.done else ""
     gpus = f" and {place.gpus_per_worker:g} GPU" if place.gpus_per_worker else ""
+    index = (
+        f"; index {job.index.address} in {job.num_index_shards} shards of {place.num_index_replicas} replicas"
+        if job.index
+        else ""
+    )
     return (
         f"{bundle_text(job.bundle)}\n{num_todo:,} images{done} in blocks of {rows_per_block(num_todo, place)}; "
-        f"{place.num_workers} workers of {place.cpus_per_worker} CPU{gpus}, batches of {place.batch_size}"
+        f"{place.num_workers} workers of {place.cpus_per_worker} CPU{gpus}, batches of {place.batch_size}{index}"
     )
 
 

@@ -25,6 +25,7 @@ class RunKey:
     features: bool = False
     views_by: str | None = None
     dtype: str = "auto"
+    index: str = ""  # the generation of one in place of the bundle's
 
     @property
     def fingerprint(self) -> str:

@@ -16,8 +16,8 @@ def describe_folder(folder: Path) -> str:
     if (folder / MANIFEST).is_file():
         split = read_split(folder)
         check_shards(split)
-        shards = (f"  shard {number}: {_counts(info)}" for number, info in enumerate(split.shards))
-        return "\n".join([f"{_counts(split.whole)}, generation {split.generation}", _storage(split.whole), *shards])
+        shards = (f"  shard {number}: {counts_text(info)}" for number, info in enumerate(split.shards))
+        return "\n".join([f"{counts_text(split.whole)}, generation {split.generation}", _storage(split.whole), *shards])
     index = read_index(folder)
     counts = np.diff(index.cell_members)
     used = counts[counts > 0]
@@ -25,11 +25,12 @@ def describe_folder(folder: Path) -> str:
     info = read_info(folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
     return "\n".join(
-        [_counts(info), _storage(info) + f", {size / 2**20:,.1f} MiB", sizes if len(used) else "no members"]
+        [counts_text(info), _storage(info) + f", {size / 2**20:,.1f} MiB", sizes if len(used) else "no members"]
     )
 
 
-def _counts(info: IndexInfo) -> str:
+def counts_text(info: IndexInfo) -> str:
+    """What an index holds, in a phrase."""
     return f"{info.num_members:,} members in {info.num_prototypes:,} prototypes of {info.num_cells:,} cells"
 
 

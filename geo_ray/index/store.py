@@ -134,6 +134,18 @@ def write_parts(parts: Iterable[PrototypeIndex], folder: Path) -> IndexInfo:
     return whole
 
 
+def write_hubness(folder: Path, hubness: Float32[np.ndarray, "M"]) -> IndexInfo:
+    """Add the members' hubness to an index that nobody searches yet; what it says of itself then."""
+    info = read_info(folder)
+    (folder / DESCRIPTION).unlink()
+    np.save(folder / "member_hubness.npy", hubness)
+    info = dataclasses.replace(
+        info, optional=tuple(name for name in OPTIONAL if name in {*info.optional, "member_hubness"})
+    )
+    (folder / DESCRIPTION).write_text(json.dumps(dataclasses.asdict(info), indent=1) + "\n")
+    return info
+
+
 def describe(index: PrototypeIndex) -> IndexInfo:
     """What ``index.json`` would say of an index."""
     return IndexInfo(
@@ -231,24 +243,44 @@ def read_info(folder: Path) -> IndexInfo:
     return info
 
 
-def check_index(
-    folder: Path, *, num_features: int | None = None, num_cells: int | None = None, encoder_fingerprint: str = ""
-) -> IndexInfo:
-    """What ``index.json`` says, once the index is known to open and to be of this encoder and partition.
+def check_index(folder: Path, **wanted: Any) -> IndexInfo:
+    """What ``index.json`` says, once the index is known to open and to be what is wanted (see ``check_info``).
 
-    ``BundleError`` otherwise. No feature is read; an index that doesn't name its encoder is taken for any.
+    ``BundleError`` otherwise. No feature is read.
     """
     read_index(folder)
     info = read_info(folder)
-    for name, wanted in (("num_features", num_features), ("num_cells", num_cells)):
-        if wanted is not None and getattr(info, name) != wanted:
-            raise BundleError(f"index {folder}: {name}={getattr(info, name)} is not {wanted}; build it for this bundle")
+    check_info(str(folder), info, **wanted)
+    return info
+
+
+def check_info(
+    address: str,
+    info: IndexInfo,
+    *,
+    num_features: int | None = None,
+    num_cells: int | None = None,
+    metric: Metric | None = None,
+    encoder_fingerprint: str = "",
+    with_hubness: bool = False,
+) -> None:
+    """Raise ``BundleError`` where the index is of another encoder or partition, or lacks what is wanted.
+
+    An index that doesn't name its encoder is taken for any.
+    """
+    for name, value in (("num_features", num_features), ("num_cells", num_cells), ("metric", metric)):
+        if value is not None and getattr(info, name) != value:
+            found = f"{name}={getattr(info, name)}"
+            raise BundleError(f"index {address}: {found} is not {value}; build it for this bundle")
     if encoder_fingerprint and info.encoder_fingerprint not in ("", encoder_fingerprint):
         raise BundleError(
-            f"index {folder} was built with encoder {info.encoder_fingerprint}, not {encoder_fingerprint}; build it "
+            f"index {address} was built with encoder {info.encoder_fingerprint}, not {encoder_fingerprint}; build it "
             "again from features of this bundle"
         )
-    return info
+    if with_hubness and "member_hubness" not in info.optional:
+        raise BundleError(
+            f"index {address} doesn't hold its members' hubness, which CSLS needs; build it with --hubness"
+        )
 
 
 def _arrays(index: PrototypeIndex) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from geo_ray.index.shard import Searcher, open_shard
-from geo_ray.models.bundle import open_bundle
+from geo_ray.models.bundle import INDEX, open_bundle
 from geo_ray.pipeline.columns import Batch, Column, num_rows
 
 Stage = Callable[[Batch], Batch]  # healthy rows in, the columns it writes out; it may add ``problem`` codes
@@ -22,7 +22,7 @@ class Runtime:
 
     def searcher(self, bundle: str) -> Searcher:
         """The searcher over a bundle's index; in process here, another runtime may answer with remote shards."""
-        return open_shard(open_bundle(bundle).path("index"))
+        return open_shard(open_bundle(bundle).path(INDEX), self.num_threads)
 
 
 @runtime_checkable

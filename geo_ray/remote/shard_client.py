@@ -15,15 +15,14 @@ from jaxtyping import Float32, Int, Int64
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 from ray.util.metrics import Counter, Histogram
 
-from geo_ray.errors import BundleError, IndexUnavailableError
+from geo_ray.errors import IndexUnavailableError
 from geo_ray.index.merge import Request, merge_matches, merge_neighbours, route
 from geo_ray.index.nearest import Measure
 from geo_ray.index.refine import Matches
 from geo_ray.index.shard import Neighbours, Searcher
-from geo_ray.index.store import IndexInfo
+from geo_ray.index.store import IndexInfo, check_info
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.stage import Runtime
-from geo_ray.remote.shard_files import check_encoder
 
 SECONDS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]  # of histograms
 DIRECTORY_TIMEOUT_S = 5.0
@@ -257,11 +256,12 @@ class ShardRuntime(Runtime):
 
     def searcher(self, bundle: str) -> Searcher:
         """The actors' searcher; ``BundleError`` where their index is not of the bundle's encoder."""
-        opened, whole = open_bundle(bundle), self.shards.roster.whole
-        if whole.num_features != opened.num_features:
-            raise BundleError(
-                f"index {self.shards.roster.address} has {whole.num_features} features, bundle {bundle} "
-                f"{opened.num_features}; build it for this bundle"
-            )
-        check_encoder(self.shards.roster.address, whole, opened.encoder_fingerprint)
+        opened, roster = open_bundle(bundle), self.shards.roster
+        check_info(
+            roster.address,
+            roster.whole,
+            num_features=opened.num_features,
+            encoder_fingerprint=opened.encoder_fingerprint,
+            with_hubness=opened.refinement.measure == "csls",
+        )
         return self.shards

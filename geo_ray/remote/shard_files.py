@@ -51,25 +51,6 @@ class ShardSet:
     owners: Int64[np.ndarray, "C"]
     shards: tuple[ShardSource, ...]
 
-    def check(
-        self, *, num_features: int | None = None, num_cells: int | None = None, encoder_fingerprint: str = ""
-    ) -> None:
-        """Raise ``BundleError`` where the index is of another encoder or partition, as ``store.check_index`` does."""
-        for name, wanted in (("num_features", num_features), ("num_cells", num_cells)):
-            if wanted is not None and getattr(self.whole, name) != wanted:
-                found = f"{name}={getattr(self.whole, name)}"
-                raise BundleError(f"index {self.address}: {found} is not {wanted}; build it for this bundle")
-        check_encoder(self.address, self.whole, encoder_fingerprint)
-
-
-def check_encoder(address: str, info: IndexInfo, encoder_fingerprint: str) -> None:
-    """Raise ``BundleError`` where the index names another encoder than the one given."""
-    if encoder_fingerprint and info.encoder_fingerprint not in ("", encoder_fingerprint):
-        raise BundleError(
-            f"index {address} was built with encoder {info.encoder_fingerprint}, not {encoder_fingerprint}; build it "
-            "again from features of this bundle"
-        )
-
 
 def find_shards(address: str) -> ShardSet:
     """The shards of the index in a folder or at a URI, from its manifest alone; ``BundleError`` where that is damaged.

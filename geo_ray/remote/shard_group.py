@@ -5,9 +5,10 @@ them, and ``limit_data`` keeps Ray Data from planning with them: else its worker
 shard waits for, while they wait for that shard.
 """
 
+import contextlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,9 @@ from ray.data import DataContext, ExecutionResources
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from geo_ray.errors import BundleError, GeoRayError, IndexUnavailableError, InputError
+from geo_ray.errors import GeoRayError, IndexUnavailableError, InputError
+from geo_ray.index.store import check_info
+from geo_ray.remote.place import Place
 from geo_ray.remote.shard_actors import (
     DIRECTORY,
     NAMESPACE,
@@ -71,10 +74,15 @@ class ShardGroup:
         ``BundleError`` or ``IndexUnavailableError`` where the new index can't take over; the old one then stays.
         """
         new, old = find_shards(address), self._roster
-        new.check(num_features=old.whole.num_features, num_cells=old.whole.num_cells,
-                  encoder_fingerprint=old.whole.encoder_fingerprint)  # fmt: skip
-        if new.whole.metric != old.whole.metric:
-            raise BundleError(f"index {address} has metric {new.whole.metric}, not {old.whole.metric}; build it alike")
+        check_info(
+            new.address,
+            new.whole,
+            num_features=old.whole.num_features,
+            num_cells=old.whole.num_cells,
+            metric=old.whole.metric,
+            encoder_fingerprint=old.whole.encoder_fingerprint,
+            with_hubness="member_hubness" in old.whole.optional,
+        )
         actors = start_actors(new, self._options, old.version + 1)
         self._roster = _roster(new, old.version + 1, actors)
         ray.get(self._directory.publish.remote(self._roster))
@@ -129,7 +137,13 @@ def start_shards(
     """
     options = options or ShardOptions()
     shards = find_shards(address)
-    shards.check(num_features=num_features, num_cells=num_cells, encoder_fingerprint=encoder_fingerprint)
+    check_info(
+        shards.address,
+        shards.whole,
+        num_features=num_features,
+        num_cells=num_cells,
+        encoder_fingerprint=encoder_fingerprint,
+    )
     options = replace(options, name=options.name or f"index-{uuid.uuid4().hex[:8]}")
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     try:
@@ -164,9 +178,28 @@ def stop_shards(name: str) -> None:
     end_actors([ray.get_actor(each, namespace=NAMESPACE) for each in found])
 
 
-def limit_data(data_cpus: float) -> None:
-    """Let pipelines that are built from now on plan with so many CPUs (``Place.data_cpus``)."""
-    DataContext.get_current().execution_options.resource_limits = ExecutionResources.for_limits(cpu=data_cpus)
+@contextlib.contextmanager
+def limit_data(data_cpus: float) -> Iterator[None]:
+    """Let pipelines that are built meanwhile plan with so many CPUs (``Place.data_cpus``)."""
+    options = DataContext.get_current().execution_options
+    before = options.resource_limits
+    options.resource_limits = ExecutionResources.for_limits(cpu=data_cpus)
+    try:
+        yield
+    finally:
+        options.resource_limits = before
+
+
+@contextlib.contextmanager
+def index_runtime(index: ShardSet, place: Place) -> Iterator[ShardRuntime]:
+    """The runtime of workers that search this index on shard actors, which last as long as the context does.
+
+    The pipeline must be built and run inside it. Raises as ``start_shards`` does.
+    """
+    options = ShardOptions(num_replicas=place.num_index_replicas, num_cpus=place.cpus_per_index_shard)
+    data_cpus = place.data_cpus(ray.cluster_resources().get("CPU", 0.0))
+    with start_shards(index.address, options) as group, limit_data(data_cpus):
+        yield group.runtime(place.device, place.cpus_per_worker)
 
 
 def _roster(shards: ShardSet, version: int, actors: tuple[tuple[Any, ...], ...]) -> Roster:

@@ -9,6 +9,7 @@ import pytest
 import s3fs
 
 from geo_ray.errors import BundleError
+from geo_ray.index.store import check_info
 from geo_ray.remote import shard_files
 from geo_ray.remote.shard_files import add_digests, find_shards, local_copy, open_source
 from tests.data.s3_server import s3_server
@@ -76,14 +77,14 @@ def test_what_did_not_arrive_is_named(tmp_path, monkeypatch):
 
 def test_another_index_is_refused(tmp_path):
     found = find_shards(str(written_split(tmp_path, 2, encoder_fingerprint="abc")))
-    found.check(num_features=NUM_FEATURES, num_cells=NUM_CELLS, encoder_fingerprint="abc")
+    check_info(found.address, found.whole, num_features=NUM_FEATURES, num_cells=NUM_CELLS, encoder_fingerprint="abc")
     for wrong, message in (
         ({"num_features": 512}, "num_features=16 is not 512"),
         ({"num_cells": 7}, "num_cells=23 is not 7"),
         ({"encoder_fingerprint": "xyz"}, "encoder abc, not xyz"),
     ):
         with pytest.raises(BundleError, match=message):
-            found.check(**wrong)
+            check_info(found.address, found.whole, **wrong)
 
 
 def test_what_is_wrong_is_named(tmp_path):
