@@ -8,6 +8,7 @@ GeoRayError
     BuildError            a task of a build failed
     PartitionError        a partition breaks a promise
     ErrorBudgetError      more rows failed than the user allowed
+    RunStoppedError       a run ended before all was done; --resume completes it
     IndexUnavailableError no replica of a shard of the index answers
 
 A caller's programming mistake is a ``ValueError`` or ``TypeError`` instead; a bad row is the column ``problem``.
@@ -57,6 +58,12 @@ class ErrorBudgetError(GeoRayError):
     """More rows failed than the user allowed; all answers are written."""
 
     exit_code = 1
+
+
+class RunStoppedError(GeoRayError):
+    """A run ended before all was done; what it has done stays, and ``--resume`` completes it."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class IndexUnavailableError(GeoRayError):

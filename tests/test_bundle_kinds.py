@@ -11,7 +11,7 @@ from geo_ray.cli import main
 from geo_ray.data.calibrate import calibrate
 from geo_ray.data.geotag import GeotagOptions, geotag, prepare
 from geo_ray.data.sinks import prediction_table
-from geo_ray.data.sources import fetch, input_batches, list_inputs, num_views
+from geo_ray.data.sources import SourceOptions, fetch, input_batches, list_inputs, num_views
 from geo_ray.errors import InputError
 from geo_ray.geo.sphere import great_circle_km
 from geo_ray.models.bundle import open_bundle
@@ -107,7 +107,8 @@ def test_panoramas_are_items_of_four_views(kind, bundles, images, tmp_path, ray_
     items = list_inputs([str(images / "views.csv")], views_by="panorama")
     assert len(items) == NUM_IMAGES // 4
     oracle = local_rows(bundles[kind], items)
-    assert_same(ray_rows(bundles[kind], images / "views.csv", tmp_path, views_by="panorama"), oracle)
+    options = SourceOptions(views_by="panorama")
+    assert_same(ray_rows(bundles[kind], images / "views.csv", tmp_path, sources=options), oracle)
 
 
 @pytest.mark.parametrize("kind", ["streetclip", "geoclip"])

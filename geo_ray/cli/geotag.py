@@ -1,6 +1,7 @@
 """``geo-ray geotag`` and ``geo-ray embed``."""
 
 import argparse
+import itertools
 from typing import Any
 
 from geo_ray.cli.arguments import add_address, at_least_one, command
@@ -39,12 +40,16 @@ def add_embed(commands: Any) -> None:
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="folder, file, glob pattern or URI; or a table of them"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="folder, file, glob pattern or URI: images, tars, zips, parquet, msgpack, or a table of them",
     )
     parser.add_argument("--bundle", default="earth-tiny", help="name, folder or s3:// prefix (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="complete a run that was cut short, in its --output")
     parser.add_argument("--views-by", metavar="COLUMN", help=(
         "column of a manifest; rows with the same value are views of one item, as of a panorama"))  # fmt: skip
+    _add_sources(parser)
     parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto", help=(
         "numbers that the encoder computes in (default: auto, what the device is fast in)"))  # fmt: skip
     add_address(parser)
@@ -57,29 +62,67 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="check everything and print the plan, but do no work")
 
 
-def _geotag(arguments: argparse.Namespace) -> None:
-    from geo_ray.data.answers import answer_texts, bundle_text
-    from geo_ray.data.sources import list_inputs
-    from geo_ray.models.bundle import open_bundle
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    tables = parser.add_argument_group("tables of images, and URLs")
+    tables.add_argument("--image-column", metavar="COLUMN", help="paths, URLs or bytes (default: by the usual names)")
+    tables.add_argument("--id-column", metavar="COLUMN", help="ids of the rows (default: by the usual names)")
+    tables.add_argument("--image-folder", metavar="DIR", help="where the table's paths start (default: its own folder)")
+    tables.add_argument("--allow-root", metavar="DIR", help=(
+        "the folder that local files named by a table must lie below (default: --image-folder)"))  # fmt: skip
+    tables.add_argument("--allow-private", action="store_true", help="fetch URLs of private networks too")
+    tables.add_argument("--connections-per-host", type=at_least_one, default=4, metavar="N", help=(
+        "requests to one server at a time, of each reading task (default: %(default)s)"))  # fmt: skip
+    tables.add_argument("--delay-per-host", type=float, default=0.0, metavar="SECONDS", help=(
+        "from the start of one request to a server to that of the next (default: none)"))  # fmt: skip
 
+
+def _geotag(arguments: argparse.Namespace) -> None:
     if arguments.output is None and not arguments.dry_run:
-        if arguments.index:
-            raise InputError("--index needs --output DIR; without it images are answered in this process, without Ray")
-        inputs = list_inputs(arguments.inputs, arguments.views_by)
-        if len(inputs) > MAX_PRINTED:
-            raise InputError(
-                f"{len(inputs)} images are too many to print; name a folder for the answers with --output DIR"
-            )
-        bundle = open_bundle(arguments.bundle)
-        for text in answer_texts(inputs, bundle, arguments.top_k, arguments.dtype):
-            print(text, flush=True)
-        print(bundle_text(bundle))
+        _print_answers(arguments)
     else:
         _geotag_bulk(arguments)
 
 
+def _print_answers(arguments: argparse.Namespace) -> None:
+    from geo_ray.data.answers import answer_texts, bundle_text
+    from geo_ray.data.sources import open_sources
+    from geo_ray.models.bundle import open_bundle
+
+    if arguments.index:
+        raise InputError("--index needs --output DIR; without it images are answered in this process, without Ray")
+    sources = open_sources(arguments.inputs, _source_options(arguments))
+    rows = itertools.chain.from_iterable(shard.rows() for shard in sources.shards())
+    few = list(itertools.islice(rows, MAX_PRINTED + 1))
+    if len(few) > MAX_PRINTED:
+        raise InputError(f"more than {MAX_PRINTED} images are too many to print; name a folder with --output DIR")
+    bundle = open_bundle(arguments.bundle)
+    for text in answer_texts(few, bundle, arguments.top_k, arguments.dtype, sources.num_views):
+        print(text, flush=True)
+    print(bundle_text(bundle))
+
+
+def _source_options(arguments: argparse.Namespace) -> Any:
+    from geo_ray.data.fetch_policy import FetchPolicy
+    from geo_ray.data.sources import SourceOptions
+
+    policy = FetchPolicy(
+        allow_private=arguments.allow_private,
+        connections_per_host=arguments.connections_per_host,
+        delay_per_host_s=arguments.delay_per_host,
+    )
+    return SourceOptions(
+        views_by=arguments.views_by,
+        image_column=arguments.image_column,
+        id_column=arguments.id_column,
+        image_folder=arguments.image_folder,
+        allowed_root=arguments.allow_root,
+        fetch=policy,
+    )
+
+
 def _geotag_bulk(arguments: argparse.Namespace) -> None:
-    from geo_ray.data.geotag import GeotagOptions, geotag, plan_text, prepare, summary_text
+    from geo_ray.data.geotag import GeotagOptions, geotag, prepare, summary_text
+    from geo_ray.data.plan import dry_run_text, plan_text
     from geo_ray.remote.place import plan
     from geo_ray.remote.runtime import connected
 
@@ -88,11 +131,11 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         output=arguments.output or "",
         bundle=arguments.bundle,
         top_k=arguments.top_k,
-        features=getattr(arguments, "features", False),
-        views_by=arguments.views_by,
-        dtype=arguments.dtype,
+        sources=_source_options(arguments),
         index=arguments.index,
         index_replicas=arguments.index_replicas,
+        features=getattr(arguments, "features", False),
+        dtype=arguments.dtype,
         resume=arguments.resume,
         max_problem_share=arguments.max_problem_share,
     )
@@ -102,6 +145,8 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
             resources["CPU"], resources.get("GPU", 0), arguments.workers, arguments.batch_size,
             num_index_shards=job.num_index_shards, num_index_replicas=options.index_replicas,
         )  # fmt: skip
+        if arguments.dry_run:
+            print(dry_run_text(job, place, resources["CPU"]))
+            return
         print(plan_text(job, place), flush=True)
-        if not arguments.dry_run:
-            print(summary_text(geotag(job, place), arguments.output))
+        print(summary_text(geotag(job, place), arguments.output))

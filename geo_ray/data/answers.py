@@ -1,12 +1,12 @@
 """Answers that a person can read, in process: for a few images no cluster is worth starting."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from geo_ray.atlas.cities import country_names
-from geo_ray.data.sources import Input, fetch, input_batches, num_views
+from geo_ray.data.sources import Row, batches
 from geo_ray.models.bundle import Bundle
 from geo_ray.pipeline.columns import CODES
 from geo_ray.pipeline.graph import graph_of
@@ -15,10 +15,12 @@ from geo_ray.pipeline.local import run_local
 FREE = ("Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0")  # licences of weights that ask for no attention at each answer
 
 
-def answer_texts(inputs: list[Input], bundle: Bundle, top_k: int | None = None, dtype: str = "auto") -> Iterator[str]:
+def answer_texts(
+    rows: Sequence[Row], bundle: Bundle, top_k: int | None = None, dtype: str = "auto", num_views: int = 1
+) -> Iterator[str]:
     """A few lines for each image: place, coordinates, radius and alternatives, or why there is no answer."""
-    graph = graph_of(bundle, top_k, num_views(inputs), dtype)
-    for answer in run_local(graph, map(fetch, input_batches(inputs, 1))):
+    graph = graph_of(bundle, top_k, num_views, dtype)
+    for answer in run_local(graph, batches(rows, num_views, max_rows=1)):
         yield _text({name: column[0] for name, column in answer.items()})
 
 

@@ -1,18 +1,20 @@
-"""The Ray Data runner: a graph over a stream of rows."""
+"""The Ray Data runner: a graph over a stream of rows, for work that is done again rather than resumed."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
-from geo_ray.data.sources import fetch
+from geo_ray.data.sources import Input, fetch, num_views
 from geo_ray.pipeline.columns import Batch
 from geo_ray.pipeline.graph import Graph
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
 
+ROWS_PER_BLOCK = 512  # a task reads and an actor answers this many images at a time
 Output = Callable[[Batch], Any]  # from a graph's answers to what Ray Data stores
 
 
@@ -36,6 +38,20 @@ def as_is(batch: Batch) -> Batch:
 def fetch_inputs(blocks: list[pa.Table]) -> Dataset:
     """A stream of the inputs with their bytes; a task reads a block."""
     return ray.data.from_arrow(blocks).map_batches(fetch, batch_format="numpy", num_cpus=0.5)
+
+
+def fitted(place: Place, blocks: Sequence[pa.Table], inputs: Sequence[Input]) -> Place:
+    """The place with no more workers than blocks, and batches that hold as many images whatever an item's views."""
+    return dataclasses.replace(
+        place,
+        num_workers=min(place.num_workers, len(blocks)),
+        batch_size=max(1, place.batch_size // num_views(inputs)),
+    )
+
+
+def rows_per_block(num_rows: int, place: Place) -> int:
+    """Small enough that every worker gets several blocks, large enough that a block's overhead is small."""
+    return max(16, min(ROWS_PER_BLOCK, -(-num_rows // (4 * place.num_workers))))
 
 
 def apply_graph(

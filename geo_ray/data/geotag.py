@@ -1,31 +1,36 @@
 """Bulk geotagging: every input gets exactly one row, and the job says how it went."""
 
-import dataclasses
+import itertools
 import platform
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
-import pyarrow as pa
+import ray
 
-from geo_ray.data.answers import bundle_text
-from geo_ray.data.apply import apply_graph, fetch_inputs
-from geo_ray.data.ledger import Ledger, RunKey
-from geo_ray.data.sinks import count_problems, feature_table, prediction_table, written_rows
-from geo_ray.data.sources import Input, input_blocks, list_inputs, num_views
-from geo_ray.errors import ErrorBudgetError, InputError
+from geo_ray.data.bulk import Outcome, Work, answer_all
+from geo_ray.data.feed import rows_per_block
+from geo_ray.data.files import Segment, settle, write_file
+from geo_ray.data.lease import Lease
+from geo_ray.data.ledger import Files, Ledger, RunKey, Written
+from geo_ray.data.progress import RunProgress
+from geo_ray.data.signals import stopped_by_signals
+from geo_ray.data.sources import SourceOptions, Sources, open_sources
+from geo_ray.errors import ErrorBudgetError, InputError, RunStoppedError
 from geo_ray.index.store import check_info, read_info
 from geo_ray.models.bundle import INDEX, Bundle, open_bundle
-from geo_ray.pipeline.graph import Graph, embedding_graph, graph_of
+from geo_ray.pipeline.graph import embedding_graph, graph_of
+from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
 from geo_ray.remote.shard_files import ShardSet, find_shards
 from geo_ray.remote.shard_group import index_runtime
 
-ROWS_PER_BLOCK = 512  # a task reads and an actor answers this many images at a time
-ROWS_PER_FILE = 50_000
+FEW = 8192  # inputs that are counted before a run begins; of more, blocks are as large as they get
+ROWS_PER_BLOCK = "rows_per_block"
 MANIFEST_ENTRIES = ("ref", "kind", "description", "licence", "fingerprint", "encoder_fingerprint")  # of the bundle
 
 
@@ -37,7 +42,7 @@ class GeotagOptions:
     output: str
     bundle: str = "earth-tiny"
     top_k: int | None = None
-    views_by: str | None = None  # the column of a manifest whose equal values make rows views of one item
+    sources: SourceOptions = field(default_factory=SourceOptions)
     index: str | None = None  # searched on shard actors in place of the bundle's own in each worker
     index_replicas: int = 1
     features: bool = False  # write image features in place of answers
@@ -52,25 +57,18 @@ class GeotagOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GeotagJob:
-    """A run whose every part is known to be usable."""
+    """A run whose every part is known to be usable. ``work`` has a ledger that was claimed, unless for a dry run."""
 
     options: GeotagOptions
     bundle: Bundle
-    graph: Graph
     index: ShardSet | None  # what shard actors are to search
-    inputs: list[Input]
-    ledger: Ledger | None
-    done: dict[str, str]  # image_id to problem of what an earlier run wrote
+    sources: Sources
+    work: Work
 
     @property
     def num_index_shards(self) -> int:
         """How many shards are to be put on actors."""
         return len(self.index.shards) if self.index else 0
-
-    @property
-    def todo(self) -> list[Input]:
-        """The inputs that have no row yet."""
-        return [item for item in self.inputs if item.image_id not in self.done]
 
 
 def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
@@ -79,25 +77,53 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     Raises ``InputError``, ``BundleError`` or ``OutputError``.
     """
     bundle = open_bundle(options.bundle)
-    inputs = list_inputs(options.inputs, options.views_by)
-    views = num_views(inputs)
+    index = find_index(options.index, bundle) if options.index else None
+    sources = open_sources(options.inputs, options.sources)
+    views = sources.num_views
     if options.features:
         graph = embedding_graph(bundle, views, options.dtype)
     else:
         graph = graph_of(bundle, options.top_k, views, options.dtype)
-    index = find_index(options.index, bundle) if options.index else None
-    ledger = None if dry_run else Ledger(options.output)
-    key = RunKey(
+    ledger = Ledger(options.output)
+    settings = {ROWS_PER_BLOCK: _block_size(sources, bundle)}
+    if not dry_run:
+        settings = ledger.claim(_key(options, bundle, index), options.resume, settings)
+    size = settings[ROWS_PER_BLOCK]
+    work = Work(
+        inputs=options.inputs,
+        options=replace(options.sources, rows_per_shard=max(1, size // 2)),
+        num_views=views,
+        graph=graph,
+        ledger=ledger,
+        rows_per_block=size,
+        features=options.features,
+    )
+    return GeotagJob(options=options, bundle=bundle, index=index, sources=sources, work=work)
+
+
+def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunKey:
+    return RunKey(
         bundle_fingerprint=bundle.fingerprint,
         top_k=options.top_k,
         inputs=options.inputs,
         features=options.features,
-        views_by=options.views_by,
+        views_by=options.sources.views_by,
+        image_column=options.sources.image_column,
+        id_column=options.sources.id_column,
+        image_folder=options.sources.image_folder,
         dtype=options.dtype,
         index=index.generation if index else "",
     )
-    done = ledger.begin(key, options.resume) if ledger else {}
-    return GeotagJob(options=options, bundle=bundle, graph=graph, index=index, inputs=inputs, ledger=ledger, done=done)
+
+
+def _block_size(sources: Sources, bundle: Bundle) -> int:
+    """Rows of a block, for as many inputs as there are; of a listing with more than a few only those are counted."""
+    num_rows = 0
+    for shard in sources.shards():
+        num_rows += FEW if shard.num_rows is None else shard.num_rows
+        if num_rows >= FEW:
+            break
+    return rows_per_block(sources.num_views * 3 * bundle.encoder.image_size**2, num_rows if num_rows < FEW else None)
 
 
 def find_index(address: str, bundle: Bundle) -> ShardSet:
@@ -124,67 +150,82 @@ def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
     """Geotag the job's inputs on the connected Ray and write the predictions; returns the manifest.
 
     Raises ``ErrorBudgetError`` when more than the allowed share of rows has a problem; everything is written by then.
+    ``RunStoppedError`` where something is left to do: the process was told to end, or inputs can't be read now.
     """
-    if job.ledger is None:
-        raise ValueError("a dry run has no output to write to")
-    todo = job.todo
-    job.ledger.event("started", num_images=len(job.inputs), num_done=len(job.done))
-    start = time.perf_counter()
-    if todo:
-        blocks = input_blocks(todo, rows_per_block(len(todo), place))
-        output = feature_table if job.options.features else prediction_table
-        place, per_file = fitted(place, blocks, todo), min(ROWS_PER_FILE, len(todo))
-        with index_runtime(job.index, place) if job.index else nullcontext() as runtime:
-            answers = apply_graph(fetch_inputs(blocks), job.graph, place, output, runtime)
-            answers.write_parquet(job.ledger.predictions, filesystem=job.ledger.fs, min_rows_per_file=per_file)
-    seconds = time.perf_counter() - start
-    written = written_rows(job.ledger.fs, job.ledger.predictions)
-    _check_complete(job.inputs, written)
-    manifest = _manifest(job, written, seconds)
-    job.ledger.event("finished", num_images=len(written), seconds=seconds)
-    job.ledger.finish(manifest)
+    ledger, start = job.work.ledger, time.monotonic()
+    with Lease(ledger.store) as lease, stopped_by_signals() as stop:
+        ledger.reopen()
+        progress = RunProgress(_num_rows(ledger.files()), lambda line: _say(ledger, line))
+        ledger.event("started", num_blocks_done=len(ledger.done()))
+        try:
+            with index_runtime(job.index, place) if job.index else nullcontext(_runtime(place)) as runtime:
+                outcome = answer_all(job.work, place, runtime, progress.see, stop)
+        except RunStoppedError as error:
+            ledger.event("stopped", reason=str(error), num_images=progress.num_rows)
+            raise
+        finally:
+            progress.close()
+        files = settle(ledger, outcome.shard_ids, lambda groups: _write_files(ledger, groups), lease.check)
+        manifest = _manifest(job, files, progress, time.monotonic() - start)
+        ledger.event("finished", num_images=manifest["num_images"], seconds=manifest["seconds"])
+        _check_read(outcome, ledger)
+        ledger.finish(manifest)
     _check_budget(manifest, job.options.max_problem_share)
     return manifest
 
 
-def fitted(place: Place, blocks: Sequence[pa.Table], inputs: Sequence[Input]) -> Place:
-    """The place with no more workers than blocks, and batches that hold as many images whatever an item's views."""
-    return dataclasses.replace(
-        place,
-        num_workers=min(place.num_workers, len(blocks)),
-        batch_size=max(1, place.batch_size // num_views(inputs)),
-    )
+def _runtime(place: Place) -> Runtime:
+    return Runtime(device=place.device, num_threads=place.cpus_per_worker)
 
 
-def rows_per_block(num_rows: int, place: Place) -> int:
-    """Small enough that every worker gets several blocks, large enough that a block's overhead is small."""
-    return max(16, min(ROWS_PER_BLOCK, -(-num_rows // (4 * place.num_workers))))
+def _say(ledger: Ledger, line: str) -> None:
+    print(line, flush=True)
+    ledger.event("progress", text=line)
 
 
-def _check_complete(inputs: Sequence[Input], rows: dict[str, str]) -> None:
-    lost = [item.image_id for item in inputs if item.image_id not in rows]
-    if lost:
-        raise RuntimeError(f"{len(lost)} inputs have no row, such as {lost[:3]}; run again with --resume")
+def _write_files(ledger: Ledger, groups: list[list[Segment]]) -> Iterable[tuple[str, list[Written]]]:
+    """The files of these groups, written by tasks."""
+    task = ray.remote(num_cpus=0.5)(write_file)
+    results: list[tuple[str, list[Written]]] = ray.get([task.remote(ledger, group) for group in groups])
+    return results
 
 
-def _manifest(job: GeotagJob, rows: dict[str, str], seconds: float) -> dict[str, Any]:
-    num_answered = len(job.todo)
+def _num_rows(files: Files) -> int:
+    return sum(written.num_rows for held in files.values() for written in held)
+
+
+def _manifest(job: GeotagJob, files: Files, progress: RunProgress, seconds: float) -> dict[str, Any]:
+    problems: Counter[str] = Counter()
+    for written in itertools.chain.from_iterable(files.values()):
+        problems.update(written.problems)
     return {
         "inputs": list(job.options.inputs),
         "options": {"top_k": job.options.top_k, "max_problem_share": job.options.max_problem_share},
         "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},
         "versions": {name: version(name) for name in ("geo-ray", "ray", "torch", "pyarrow")}
         | {"python": platform.python_version()},
-        "num_images": len(rows),
-        "problems": count_problems(rows),
+        "num_images": _num_rows(files),
+        "problems": dict(problems.most_common()),
+        "files": sorted(files),
         "seconds": round(seconds, 3),
-        "images_per_second": round(num_answered / seconds, 2) if num_answered else None,
+        "images_per_second": round(progress.num_rows / seconds, 2) if progress.num_rows else None,
+        "stages": progress.stages(),
     }
+
+
+def _check_read(outcome: Outcome, ledger: Ledger) -> None:
+    if outcome.failures:
+        listed = "; ".join(outcome.failures[:3])
+        ledger.event("unread", failures=outcome.failures[:100])
+        raise RunStoppedError(
+            f"{len(outcome.failures)} of {len(outcome.shard_ids)} pieces of the inputs can't be read ({listed}); "
+            "all others are answered and written, --resume tries these again"
+        )
 
 
 def _check_budget(manifest: dict[str, Any], allowed: float) -> None:
     problems: dict[str, int] = manifest["problems"]
-    share = sum(problems.values()) / manifest["num_images"]
+    share = sum(problems.values()) / max(1, manifest["num_images"])
     if share > allowed:
         listed = ", ".join(f"{count} {code}" for code, count in problems.items())
         raise ErrorBudgetError(
@@ -192,22 +233,6 @@ def _check_budget(manifest: dict[str, Any], allowed: float) -> None:
             f"({share:.1%}, allowed {allowed:.1%}): {listed}; "
             "all rows are written, raise --max-problem-share to accept this"
         )
-
-
-def plan_text(job: GeotagJob, place: Place) -> str:
-    """What a run will do, before it does."""
-    num_todo = len(job.todo)
-    done = f" ({len(job.done):,} are done)" if job.done else ""
-    gpus = f" and {place.gpus_per_worker:g} GPU" if place.gpus_per_worker else ""
-    index = (
-        f"; index {job.index.address} in {job.num_index_shards} shards of {place.num_index_replicas} replicas"
-        if job.index
-        else ""
-    )
-    return (
-        f"{bundle_text(job.bundle)}\n{num_todo:,} images{done} in blocks of {rows_per_block(num_todo, place)}; "
-        f"{place.num_workers} workers of {place.cpus_per_worker} CPU{gpus}, batches of {place.batch_size}{index}"
-    )
 
 
 def summary_text(manifest: dict[str, Any], output: str) -> str:

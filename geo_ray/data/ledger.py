@@ -1,4 +1,12 @@
-"""The record of a bulk run beside its output: what was asked for, what happened, what is done."""
+"""The record of a bulk run beside its output: what was asked for, what happened, what is done.
+
+run.json        what decides the answers; another run is refused by it
+parts/          a file a block of rows that is done (parts.py)
+predictions/    the same rows in files of a sensible size, made of the parts at the end (files.py)
+ledger.json     which blocks are in which of these files
+events.jsonl    what happened when
+manifest.json, _SUCCESS    written last
+"""
 
 import dataclasses
 import hashlib
@@ -7,12 +15,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from pyarrow.fs import FileSystem, FileType, LocalFileSystem
-
-from geo_ray.data.sinks import part_files, written_rows
+from geo_ray.data.parts import Block, Done, block_of
+from geo_ray.data.store import Store, open_store
 from geo_ray.errors import OutputError
 
-RUN, EVENTS, MANIFEST, SUCCESS, PREDICTIONS = "run.json", "events.jsonl", "manifest.json", "_SUCCESS", "predictions"
+RUN, EVENTS, MANIFEST, SUCCESS, LEDGER = "run.json", "events.jsonl", "manifest.json", "_SUCCESS", "ledger.json"
+PARTS, PREDICTIONS = "parts", "predictions"
+SUFFIX = ".parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +33,12 @@ class RunKey:
     inputs: tuple[str, ...]
     features: bool = False
     views_by: str | None = None
+    image_column: str | None = None
+    id_column: str | None = None
+    image_folder: str | None = None
     dtype: str = "auto"
-    index: str = ""  # the generation of one in place of the bundle's
+    index: str = ""  # the generation of one in place of the bundle's own
+    exif: str = "ignore"
 
     @property
     def fingerprint(self) -> str:
@@ -33,36 +46,41 @@ class RunKey:
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A block's rows in a file of predictions: how many, and how many of them have each problem."""
+
+    block: Block
+    num_rows: int
+    problems: dict[str, int]
+
+
+Files = dict[str, list[Written]]  # the file's name -> what it holds, in order
+
+
 class Ledger:
-    """One run's output folder, local or remote."""
+    """One run's output, local or remote. Methods raise ``OutputError`` where it can't be read or written."""
 
     def __init__(self, output: str) -> None:
         self.output = output
-        self.fs, self.root = _filesystem(output)
-        self._events: list[str] = []
+        self.store: Store = open_store(output)
+        self._events: list[str] | None = None
 
-    @property
-    def predictions(self) -> str:
-        """The folder of the prediction files."""
-        return f"{self.root}/{PREDICTIONS}"
+    def claim(self, key: RunKey, resume: bool, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Claim the output for this run; the settings that it was begun with, now or before.
 
-    def begin(self, key: RunKey, resume: bool) -> dict[str, str]:
-        """Claim the folder for this run; returns ``image_id`` to ``problem`` of what is done already.
-
-        Raises ``OutputError`` when the folder can't be written or holds results that this run must not touch.
+        ``settings`` are what a resumed run must keep though it doesn't decide answers. Raises ``OutputError`` when the
+        output holds results that this run must not touch.
         """
-        try:
-            self.fs.create_dir(self.predictions, recursive=True)
-            before = self._read_json(RUN)
-            parts = part_files(self.fs, self.predictions)
-            if before is None and not parts:
-                self._write_json(RUN, dataclasses.asdict(key) | {"fingerprint": key.fingerprint})
-        except OSError as error:
-            raise OutputError(f"output {self.output!r} can't be written ({error}); name another --output") from error
-        if before is None and parts:
-            raise OutputError(f"output {self.output!r} holds prediction files of unknown origin; name another --output")
+        before = self.run()
         if before is None:
-            return {}
+            if self.store.names(PREDICTIONS) or self.store.names(PARTS):
+                raise OutputError(
+                    f"output {self.output!r} holds prediction files of unknown origin; name another --output"
+                )
+            begun = {"fingerprint": key.fingerprint, "settings": settings or {}}
+            self._write_json(RUN, dataclasses.asdict(key) | begun)
+            return settings or {}
         if before["fingerprint"] != key.fingerprint:
             raise OutputError(f"output {self.output!r} holds another run's results ({_difference(before, key)}); "
                               "name another --output, or delete it")  # fmt: skip
@@ -70,43 +88,62 @@ class Ledger:
             raise OutputError(
                 f"output {self.output!r} holds results of this run; pass --resume to complete it, or delete it"
             )
-        return written_rows(self.fs, self.predictions)
+        return dict(before.get("settings", {}))
+
+    def run(self) -> dict[str, Any] | None:
+        """What ``run.json`` says; None where there is none."""
+        content = self.store.read(RUN)
+        return None if content is None else dict(json.loads(content))
+
+    def commit(self, block: Block, content: bytes) -> None:
+        """Note a block as done: its parquet file, at once and whole."""
+        self.store.write(f"{PARTS}/{block.name}{SUFFIX}", content)
+
+    def parts(self) -> set[Block]:
+        """The blocks that have a part."""
+        names = (name.removesuffix(SUFFIX) for name in self.store.names(PARTS))
+        return {block for name in names if (block := block_of(name)) is not None}
+
+    def files(self) -> Files:
+        """What the files of predictions hold."""
+        held: dict[str, list[Any]] = json.loads(self.store.read(LEDGER) or b"{}")
+        return {name: [_written(*entry) for entry in entries] for name, entries in held.items()}
+
+    def write_files(self, files: Files) -> None:
+        """Note what the files of predictions hold from now on."""
+        held = {name: [[w.block.name, w.num_rows, w.problems] for w in written] for name, written in files.items()}
+        self.store.write(LEDGER, json.dumps(held).encode())
+
+    def done(self) -> Done:
+        """All blocks that are done, as parts or in files of predictions."""
+        in_files = (written.block for entries in self.files().values() for written in entries)
+        return Done([*in_files, *self.parts()])
 
     def event(self, name: str, **details: Any) -> None:
         """Append a line to ``events.jsonl``."""
+        if self._events is None:
+            self._events = (self.store.read(EVENTS) or b"").decode().splitlines()
         self._events.append(json.dumps({"time": time.time(), "event": name} | details))
-        self._write_text(EVENTS, "\n".join(self._events) + "\n")
+        self.store.write(EVENTS, ("\n".join(self._events) + "\n").encode())
+
+    def reopen(self) -> None:
+        """Take back that the run is complete, while it is being completed again."""
+        self.store.delete(SUCCESS)
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write ``manifest.json`` and, last, ``_SUCCESS``."""
         self._write_json(MANIFEST, manifest)
-        self._write_text(SUCCESS, "")
+        self.store.write(SUCCESS, b"")
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
-        self._write_text(name, json.dumps(value, indent=1) + "\n")
-
-    def _write_text(self, name: str, text: str) -> None:
-        with self.fs.open_output_stream(f"{self.root}/{name}") as stream:
-            stream.write(text.encode())
-
-    def _read_json(self, name: str) -> dict[str, Any] | None:
-        path = f"{self.root}/{name}"
-        if self.fs.get_file_info(path).type == FileType.NotFound:
-            return None
-        with self.fs.open_input_stream(path) as stream:
-            value: dict[str, Any] = json.loads(stream.read())
-        return value
+        self.store.write(name, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def _filesystem(output: str) -> tuple[FileSystem, str]:
-    """The file system of a folder or URI, and the path within it."""
-    try:
-        if "://" in output:
-            fs, root = FileSystem.from_uri(output)
-            return fs, str(root)
-        return LocalFileSystem(), output
-    except (OSError, ValueError) as error:
-        raise OutputError(f"output {output!r}: {error}; name a folder or a URI such as s3://bucket/prefix") from error
+def _written(name: str, num_rows: int, problems: dict[str, int]) -> Written:
+    block = block_of(name)
+    if block is None:
+        raise OutputError(f"{LEDGER} names a block {name!r}, which none of ours is called; delete the output")
+    return Written(block=block, num_rows=num_rows, problems=problems)
 
 
 def _difference(before: dict[str, Any], key: RunKey) -> str:

@@ -1,12 +1,8 @@
 """Predictions as GeoParquet."""
 
-from collections import Counter
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import shapely
-from pyarrow.fs import FileSelector, FileSystem
 
 from geo_ray.atlas.geoparquet import geoparquet_metadata
 from geo_ray.pipeline.columns import Batch
@@ -68,34 +64,3 @@ def feature_table(batch: Batch) -> pa.Table:
     return pa.table(
         {"image_id": texts["image_id"], "uri": texts["uri"], "features": lists, "problem": texts["problem"]}
     )
-
-
-def part_files(fs: FileSystem, folder: str) -> list[str]:
-    """The parquet files of a predictions folder, sorted; none where the folder is not there."""
-    infos = fs.get_file_info(FileSelector(folder, allow_not_found=True))
-    return sorted(info.path for info in infos if info.path.endswith(".parquet"))
-
-
-def written_rows(fs: FileSystem, folder: str) -> dict[str, str]:
-    """``image_id`` to ``problem`` of every written row.
-
-    A part that a killed writer left without its footer is deleted: its rows are not written. Raises ``ValueError`` when
-    a row is there twice, which no run of ours does.
-    """
-    rows: dict[str, str] = {}
-    for path in part_files(fs, folder):
-        try:
-            table = pq.read_table(path, columns=["image_id", "problem"], filesystem=fs)
-        except pa.ArrowInvalid:
-            fs.delete_file(path)
-            continue
-        before = len(rows)
-        rows |= dict(zip(table["image_id"].to_pylist(), table["problem"].to_pylist(), strict=True))
-        if len(rows) != before + len(table):
-            raise ValueError(f"{path} repeats image ids of other parts")
-    return rows
-
-
-def count_problems(rows: dict[str, str]) -> dict[str, int]:
-    """How many rows have each problem, most frequent first."""
-    return dict(Counter(problem for problem in rows.values() if problem).most_common())

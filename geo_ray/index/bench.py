@@ -38,7 +38,7 @@ class Bench:
     num_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     metric: Metric = "l2"
     noise: float = 0.5
-    engines: tuple[Parameters, ...] = (Flat(), IVF(num_probes=4), HNSW(), HnswLib())
+    engines: tuple[Parameters, ...] = (Flat(), IVF(num_probes=3), HNSW(ef_search=64), HnswLib())
     dtypes: tuple[Dtype, ...] = ("float32", "int8")
 
     def __post_init__(self) -> None:

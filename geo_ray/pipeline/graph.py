@@ -1,5 +1,6 @@
 """THE graph: the one definition of inference, which every runner executes."""
 
+import time
 from dataclasses import dataclass
 
 from geo_ray.errors import InputError
@@ -54,9 +55,16 @@ class BuiltGraph:
 
     def __call__(self, batch: Batch) -> Batch:
         """The output columns for a batch of input columns, row for row."""
+        return self.timed(batch)[0]
+
+    def timed(self, batch: Batch) -> tuple[Batch, dict[str, float]]:
+        """The output columns for a batch, and how many seconds each stage took."""
+        seconds = {}
         for spec, stage in zip(self.graph.stages, self.stages, strict=True):
+            start = time.perf_counter()
             batch = run_stage(spec, stage, batch)
-        return {name: batch[name] for name in self.graph.output}
+            seconds[type(spec).__name__] = time.perf_counter() - start
+        return {name: batch[name] for name in self.graph.output}, seconds
 
 
 def encoder_stages(bundle: Bundle, num_views: int = 1, dtype: str = "auto") -> tuple[StageSpec, ...]:

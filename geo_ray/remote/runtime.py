@@ -35,6 +35,8 @@ def _start_local(num_cpus: int) -> None:
     # Every actor pool logs an error about its constructor arguments: ray-project/ray#53727. The setting is itself
     # announced on stderr, by C++ code, so that is turned away while Ray starts; failures to start are exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray ends processes that have been idle for a second, and the next task pays for new ones: a second of CPU each.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
     with _stderr_to_nowhere():
         ray.init(
             address="local",

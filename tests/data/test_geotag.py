@@ -107,7 +107,7 @@ def test_resume_completes_what_is_missing(tmp_path, ray_session):
     before = rows_by_id(output)
     for path in late:
         path.rename(folder / path.name)
-    cut = output / "predictions" / "cut.parquet"
+    cut = output / "predictions" / "0123456789abcdef.parquet"
     cut.write_bytes(b"PAR1 a writer was killed here")
     with pytest.raises(OutputError, match="--resume"):
         run(folder, output)

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from geo_ray.data.ledger import Ledger, RunKey
-from geo_ray.data.sinks import SCHEMA, count_problems, prediction_table, written_rows
+from geo_ray.data.sinks import SCHEMA, prediction_table
 from geo_ray.errors import OutputError
 from geo_ray.pipeline.columns import ANSWER, source_batch
 
@@ -22,35 +22,37 @@ def answers(count, problems=()):
 
 
 def test_a_fresh_folder_has_nothing_done(tmp_path):
-    assert Ledger(str(tmp_path / "new" / "out")).begin(KEY, resume=False) == {}
+    ledger = Ledger(str(tmp_path / "new" / "out"))
+    assert ledger.claim(KEY, resume=False, settings={"rows_per_block": 7}) == {"rows_per_block": 7}
+    assert len(ledger.done()) == 0
 
 
-def test_the_same_run_needs_resume(tmp_path):
-    Ledger(str(tmp_path)).begin(KEY, resume=False)
+def test_the_same_run_needs_resume_and_keeps_its_settings(tmp_path):
+    Ledger(str(tmp_path)).claim(KEY, resume=False, settings={"rows_per_block": 7})
     with pytest.raises(OutputError, match="--resume"):
-        Ledger(str(tmp_path)).begin(KEY, resume=False)
-    assert Ledger(str(tmp_path)).begin(KEY, resume=True) == {}
+        Ledger(str(tmp_path)).claim(KEY, resume=False)
+    assert Ledger(str(tmp_path)).claim(KEY, resume=True, settings={"rows_per_block": 8}) == {"rows_per_block": 7}
 
 
 def test_another_run_is_refused_with_what_differs(tmp_path):
-    Ledger(str(tmp_path)).begin(KEY, resume=False)
+    Ledger(str(tmp_path)).claim(KEY, resume=False)
     other = RunKey(bundle_fingerprint="g", top_k=5, inputs=("in",))
     with pytest.raises(OutputError, match="bundle_fingerprint 'f' there, 'g' asked for"):
-        Ledger(str(tmp_path)).begin(other, resume=True)
+        Ledger(str(tmp_path)).claim(other, resume=True)
 
 
 def test_foreign_predictions_are_refused(tmp_path):
     (tmp_path / "predictions").mkdir()
     pq.write_table(prediction_table(answers(1)), tmp_path / "predictions" / "x.parquet")
     with pytest.raises(OutputError, match="unknown origin"):
-        Ledger(str(tmp_path)).begin(KEY, resume=True)
+        Ledger(str(tmp_path)).claim(KEY, resume=True)
     assert (tmp_path / "predictions" / "x.parquet").exists()
 
 
 @pytest.mark.parametrize("output", ["/proc/nowhere/out", "/dev/null/out"])
 def test_an_output_that_cannot_be_written(output):
     with pytest.raises(OutputError, match="can't be written"):
-        Ledger(output).begin(KEY, resume=False)
+        Ledger(output).claim(KEY, resume=False)
 
 
 def test_an_unknown_protocol():
@@ -58,9 +60,15 @@ def test_an_unknown_protocol():
         Ledger("nosuch://bucket")
 
 
+def test_what_happened_before_is_kept(tmp_path):
+    for name in ("started", "started again"):
+        Ledger(str(tmp_path)).event(name)
+    assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 2
+
+
 def test_events_and_the_end(tmp_path):
     ledger = Ledger(str(tmp_path))
-    ledger.begin(KEY, resume=False)
+    ledger.claim(KEY, resume=False)
     ledger.event("started", num_images=3)
     ledger.event("finished")
     assert not (tmp_path / "_SUCCESS").exists()
@@ -76,22 +84,6 @@ def test_rows_with_a_problem_are_null(tmp_path):
     assert table["latitude"].to_pylist() == [None, 10.0, 10.0]
     assert table["geometry"].to_pylist()[0] is None
     assert b"Point" in table.schema.metadata[b"geo"]
-
-
-def test_written_rows_drop_a_cut_part_and_refuse_doubles(tmp_path):
-    ledger = Ledger(str(tmp_path))
-    ledger.begin(KEY, resume=False)
-    part = tmp_path / "predictions" / "a.parquet"
-    pq.write_table(prediction_table(answers(3, ["empty"])), part)
-    cut = tmp_path / "predictions" / "b.parquet"
-    cut.write_bytes(part.read_bytes()[:-20])
-    rows = written_rows(ledger.fs, ledger.predictions)
-    assert rows == {"0": "empty", "1": "", "2": ""}
-    assert count_problems(rows) == {"empty": 1}
-    assert not cut.exists()
-    pq.write_table(prediction_table(answers(1)), cut)
-    with pytest.raises(ValueError, match="repeats image ids"):
-        written_rows(ledger.fs, ledger.predictions)
 
 
 def test_an_empty_batch_keeps_the_schema():

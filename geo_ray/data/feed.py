@@ -1,0 +1,180 @@
+"""What feeds the workers of a bulk run: shards are listed, and read as blocks of images.
+
+A block travels as one row of Ray Data, so that nothing can divide it, and its images as bytes of a list of batches.
+Light to import: each process that reads does it anew.
+"""
+
+import itertools
+import pickle
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from geo_ray.data.ledger import Ledger
+from geo_ray.data.parts import Block, Done
+from geo_ray.data.sources import Row, Shard, SourceOptions, batches, open_sources
+from geo_ray.pipeline.columns import Batch
+
+MAX_RAW_BYTES = 64 * 2**20  # of a block's image files; of larger ones pixels travel, whose size is known
+MAX_PIXEL_BYTES = 96 * 2**20  # of a block
+MAX_ROWS = 512  # of a block
+READ_TRIES = 3  # of a shard that can't be opened
+SHARDS_PER_REPORT = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """A block's images on their way to a worker: batches, each before decoding or (``decoded``) after it."""
+
+    block: Block
+    batches: tuple[tuple[bool, Batch], ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    failure: str = ""
+
+
+def rows_per_block(pixel_bytes: int, num_rows: int | None = None) -> int:
+    """How many rows a block has at most, given the bytes of an item's pixels; few inputs make more, smaller blocks."""
+    most = max(1, min(MAX_ROWS, MAX_PIXEL_BYTES // pixel_bytes))
+    return most if num_rows is None else min(most, max(16, num_rows // 16))
+
+
+class _Ahead(Iterator[Row]):
+    """Rows, and whether there are more."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows, self._next = rows, next(rows, None)
+
+    def __next__(self) -> Row:
+        if self._next is None:
+            raise StopIteration
+        row, self._next = self._next, next(self._rows, None)
+        return row
+
+    @property
+    def ended(self) -> bool:
+        """Whether there are no more."""
+        return self._next is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockReader:
+    """Reads shards as blocks; images are decoded here too with ``decode_apart``, or where their files are large."""
+
+    head: bytes  # the graph of decoding, pickled: to unpickle it imports torch, and most blocks are not decoded here
+    num_views: int
+    rows_per_block: int
+    rows_per_batch: int
+    decode_apart: bool = False
+
+    def blocks(self, shard: Shard, done: frozenset[int]) -> Iterator[Images]:
+        """The shard's blocks but those that are done; one with a ``failure`` where the shard can't be read."""
+        for number in range(1, READ_TRIES + 1):
+            given = 0
+            try:
+                for images in self._blocks(shard, done):
+                    yield images
+                    given += 1
+                    done |= {images.block.number}
+                return
+            except OSError as error:
+                if number == READ_TRIES:
+                    block = Block(shard.shard_id, 0, last=False)
+                    yield Images(block=block, failure=f"{shard.label}: {' '.join(str(error).split())}")
+                else:
+                    time.sleep(2.0**number)
+
+    def _blocks(self, shard: Shard, done: frozenset[int]) -> Iterator[Images]:
+        rows = _Ahead(shard.rows())
+        for number in itertools.count():
+            start, here = time.perf_counter(), itertools.islice(rows, self.rows_per_block)
+            packed: tuple[tuple[bool, Batch], ...] = ()
+            seconds: dict[str, float] = {}
+            if number in done:
+                for _ in here:
+                    pass
+            else:
+                packed, seconds = self._pack(here)
+                seconds["read"] = time.perf_counter() - start - sum(seconds.values())
+            block = Block(shard.shard_id, number, last=rows.ended)
+            if number not in done:
+                yield Images(block=block, batches=packed, seconds=seconds)
+            if block.last:
+                return
+
+    def _pack(self, rows: Iterator[Row]) -> tuple[tuple[tuple[bool, Batch], ...], dict[str, float]]:
+        held: list[tuple[bool, Batch]] = []
+        seconds: dict[str, float] = defaultdict(float)
+        size = 0
+        for batch in batches(rows, self.num_views, self.rows_per_batch, MAX_RAW_BYTES):
+            size += _num_bytes(batch)
+            held.append((False, batch))
+            if self.decode_apart or size > MAX_RAW_BYTES:
+                held = [pair if pair[0] else (True, self._decode(pair[1], seconds)) for pair in held]
+        return tuple(held), dict(seconds)
+
+    def _decode(self, batch: Batch, seconds: dict[str, float]) -> Batch:
+        answer: Batch
+        answer, taken = _opened(self.head).timed(batch)
+        for stage, more in taken.items():
+            seconds[stage] += more
+        return answer
+
+
+@lru_cache(maxsize=1)
+def _opened(graph: bytes) -> Any:
+    from geo_ray.pipeline.stage import Runtime
+
+    return pickle.loads(graph).build(Runtime())
+
+
+def _num_bytes(batch: Batch) -> int:
+    columns = (column for name, column in batch.items() if name.startswith("bytes"))
+    return sum(len(content) for column in columns for content in column if content is not None)
+
+
+def list_shards(
+    start: pa.Table, inputs: tuple[str, ...], options: SourceOptions, ledger: Ledger, conductor: Any
+) -> Iterator[pa.Table]:
+    """A row for each shard that isn't done, with the numbers of its blocks that are; a task, one for the run."""
+    ray.get(conductor.begin.remote())
+    done, held = ledger.done(), list[Shard]()
+    for shard in open_sources(inputs, options).shards():
+        held.append(shard)
+        if len(held) == SHARDS_PER_REPORT:
+            if not _report(held, conductor, complete=False):
+                return
+            yield from _undone(held, done)
+            held = []
+    if _report(held, conductor, complete=True):
+        yield from _undone(held, done)
+
+
+def _report(shards: list[Shard], conductor: Any, complete: bool) -> bool:
+    counts = [(shard.shard_id, shard.num_rows) for shard in shards]
+    return bool(ray.get(conductor.report.remote(counts, complete)))
+
+
+def _undone(shards: list[Shard], done: Done) -> Iterator[pa.Table]:
+    for shard in shards:
+        if not done.whole(shard.shard_id):
+            yield packed("shard", (shard, done.numbers(shard.shard_id)))
+
+
+def read_blocks(rows: pa.Table, reader: BlockReader, conductor: Any) -> Iterator[pa.Table]:
+    """A row for each block of the shard in this row; a task."""
+    shard, done = pickle.loads(rows["shard"][0].as_buffer())
+    for images in reader.blocks(shard, done):
+        if ray.get(conductor.stopped.remote()):
+            return
+        yield packed("images", images)
+
+
+def packed(name: str, value: Any) -> pa.Table:
+    """A row that holds a value under this name."""
+    return pa.table({name: pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
