@@ -10,7 +10,7 @@ help:
 	@echo "make demo        geotag 5,000 held-out satellite crops on local Ray; results in out/demo"
 	@echo "make test        every check and test"
 	@echo "make earth-tiny  train the bundle that ships again; result in out/earth-tiny"
-	@echo "make benchmark   throughput of Ray Data against bare processes and a DataLoader"
+	@echo "make benchmark   throughput of the bulk job against bare processes, a DataLoader and Daft"
 
 env: $(READY)
 
@@ -38,6 +38,7 @@ earth-tiny: env
 	$(BIN)/python jobs/demo.py --bundle out/earth-tiny/bundle --output out/earth-tiny/demo
 
 benchmark: env
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt "daft"
 	$(BIN)/python jobs/benchmark.py throughput --json out/throughput.json
 
 clean:

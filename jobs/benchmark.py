@@ -1,30 +1,39 @@
-"""Benchmarks: ``throughput`` compares ways to do the same work in one run; ``demo`` measures the demo."""
+"""Benchmarks: ``throughput`` compares ways to do the same work, ``refinement`` measures search, ``demo`` the demo."""
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import sys
 import tempfile
 import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import ray
 import torch
 from safetensors.torch import save_file
 
 from geo_ray.cells.store import read_partition, write_partition
-from geo_ray.data.sources import Input
-from geo_ray.data.throughput import bare_rate, compare, data_loader_rate, ray_data_rate
+from geo_ray.data.bulk import answer_all
+from geo_ray.data.geotag import GeotagOptions, prepare
+from geo_ray.data.throughput import bare_processes, bulk_job, compare, daft_query, data_loader
 from geo_ray.datasets import earth
+from geo_ray.index.split import split_index
 from geo_ray.index.store import PrototypeIndex, encode_features, read_index, write_index
-from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, WEIGHTS, open_bundle, write_manifest
+from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, INDEX, WEIGHTS, open_bundle, write_manifest
 from geo_ray.models.clip import TOWER, create_tower
 from geo_ray.models.encoder_spec import EncoderSpec
+from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
 from geo_ray.remote.runtime import connected
+from geo_ray.remote.shard_client import ShardRuntime
+from geo_ray.remote.shard_group import index_runtime
 
 NUM_FILES = 1000  # distinct images; they are read over and over
 
@@ -50,10 +59,10 @@ def _write(folder: Path, pixels: np.ndarray) -> list[str]:
     return sorted(str(path) for path in folder.iterdir())
 
 
-def write_vit_bundle(folder: Path) -> str:
-    """A bundle of open_clip's ViT-S-32 with random weights and earth-tiny's cells: right in cost, not in answers."""
+def write_vit_bundle(folder: Path, name: str = "ViT-S-32", num_features: int = 384) -> str:
+    """A bundle of a tower of open_clip's with random weights and earth-tiny's cells: right in cost, not in answers."""
     tiny = open_bundle("earth-tiny")
-    encoder = EncoderSpec(architecture="open_clip:ViT-S-32", image_size=224, num_features=384, micro_batch=32)
+    encoder = EncoderSpec(architecture=f"open_clip:{name}", image_size=224, num_features=num_features, micro_batch=32)
     folder.mkdir()
     tower = create_tower(encoder).state_dict()
     save_file({TOWER + name: value.contiguous() for name, value in tower.items()}, folder / WEIGHTS)
@@ -80,41 +89,65 @@ def _random_features(index: PrototypeIndex, num_features: int) -> PrototypeIndex
 
 
 def throughput(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Ray Data against bare processes and a DataLoader, for tiny and for ordinary work an image."""
+    """The bulk job against bare processes, a DataLoader and Daft, for ordinary and for tiny work an image."""
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        for name, bundle, files, num_images, batch, block in (
-            ("earth-tiny", "earth-tiny", write_crops(root / "crops"), options.num_images, 256, 1024),
-            (
-                "ViT-S-32",
-                write_vit_bundle(root / "vit"),
-                write_photos(root / "photos"),
-                options.num_images // 16,
-                32,
-                64,
-            ),
+        for name, write_bundle, write_files, batch in (
+            ("ViT-S-32", lambda: write_vit_bundle(root / "vit"), write_photos, 32),
+            ("earth-tiny", lambda: "earth-tiny", write_crops, 256),
         ):
-            inputs = [Input(image_id=str(i), uri=files[i % len(files)]) for i in range(num_images)]
-            place = Place(num_workers=options.workers, batch_size=batch)
-            rows += _compare(name, bundle, inputs, place, block, root / name)
+            if options.only in ("", name):
+                table = _table_of(write_files(root / f"{name}-images"), options.num_images, root / f"{name}.csv")
+                place = Place(num_workers=options.workers, batch_size=batch)
+                rows += _compare(name, write_bundle(), table, place, root / name)
     return rows
 
 
-def _compare(name: str, bundle: str, inputs: list[Input], place: Place, block: int, root: Path) -> list[dict[str, Any]]:
-    folders = {way: root / way for way in ("bare", "ray-data", "dataloader")}
-    for folder in folders.values():
-        folder.mkdir(parents=True)
+def _table_of(files: list[str], num_images: int, table: Path) -> Path:
+    """A table that names the files over and over."""
+    rows = (f"{number},{files[number % len(files)]}\n" for number in range(num_images))
+    table.write_text("id,path\n" + "".join(rows))
+    return table
 
-    def on_ray() -> float:
-        with connected("local", place.num_workers + 2):
-            return ray_data_rate(inputs, bundle, place, block, folders["ray-data"])
 
-    return compare(name, {
-        "bare": lambda: bare_rate(inputs, bundle, place, folders["bare"]),
-        "ray-data": on_ray,
-        "dataloader": lambda: data_loader_rate(inputs, bundle, place, folders["dataloader"]),
-    })  # fmt: skip
+def _compare(name: str, bundle: str, table: Path, place: Place, root: Path) -> list[dict[str, Any]]:
+    ways = {"bare": bare_processes, "geo-ray": bulk_job, "dataloader": data_loader}
+    if importlib.util.find_spec("daft"):
+        ways["daft"] = daft_query
+    for way in ways:
+        (root / way).mkdir(parents=True)
+    return compare(name, {way: partial(run, table, bundle, place, root / way) for way, run in ways.items()})
+
+
+def refinement(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What search and refinement cost beside encoding by ViT-B-32, in the bulk pipeline: a row each way to search."""
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        bundle = write_vit_bundle(root / "vit", "ViT-B-32", 512)
+        split_index(root / "vit" / INDEX, 2, root / "shards")
+        files = write_photos(root / "photos")
+        table = _table_of(files, options.num_images, root / "inputs.csv")
+        for name, index in (("in each worker", None), ("on 2 shard actors", str(root / "shards"))):
+            rows.append({"name": name} | _refined(str(table), bundle, index, str(root / name)))
+    return rows
+
+
+def _refined(inputs: str, bundle: str, index: str | None, output: str) -> dict[str, Any]:
+    options = GeotagOptions(inputs=(inputs,), output=output, bundle=bundle, index=index)
+    job = prepare(options)
+    seconds: Counter[str] = Counter()
+    with connected("local", 4):
+        place = Place(num_workers=2, batch_size=64, num_index_shards=job.num_index_shards, cpus_per_index_shard=0.25)
+        with index_runtime(job.index, place) if job.index else contextlib.nullcontext(Runtime()) as runtime:
+            answer_all(job.work, place, runtime, lambda answered, listed: seconds.update(answered.seconds))
+            if isinstance(runtime, ShardRuntime):
+                actors = [actor for replicas in runtime.shards.roster.actors for actor in replicas]
+                seconds["shards"] = sum(status["seconds"] for status in ray.get([a.status.remote() for a in actors]))
+    shares = {stage: round(seconds[stage] / seconds["Encode"], 4) for stage in seconds if stage != "Encode"}
+    return {"encode_s": round(seconds["Encode"], 1), "shares_of_encode": shares,
+            "search_and_refine": round(shares["SearchPrototypes"] + shares["Refine"], 4)}  # fmt: skip
 
 
 def demo(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -147,7 +180,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("benchmark", choices=sorted(BENCHMARKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
-    parser.add_argument("--num-images", type=int, default=24_000, help="of the tiny work; a sixteenth of the ordinary")
+    parser.add_argument("--num-images", type=int, default=20_000)
+    parser.add_argument("--only", default="", choices=["", "ViT-S-32", "earth-tiny"], help="one of the works alone")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes or actors (default: a core each)"
     )
@@ -160,7 +194,7 @@ def main() -> None:
         options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 
-BENCHMARKS = {"throughput": throughput, "demo": demo}
+BENCHMARKS = {"throughput": throughput, "refinement": refinement, "demo": demo}
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,8 @@
-"""How fast a graph runs: through Ray Data, in bare processes, and behind a torch DataLoader, on the same files.
+"""How fast a graph runs: as a bulk job, in bare processes, behind a torch DataLoader, and in Daft, on the same files.
 
-All three do the same work, from reading files to writing parquet, and are measured alike: by when each batch was done,
-from the moment every worker has finished its first batch until the first worker has nothing left to do.
+All do the same work, from reading files to writing parquet. ``steady`` is measured by when each batch was done, from
+the moment every worker has finished its first batch until the first worker has nothing left to do; ``end_to_end``
+includes all starts and ends.
 """
 
 import contextlib
@@ -18,14 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from geo_ray.data.apply import apply_graph, fetch_inputs
+from geo_ray.data.geotag import GeotagOptions, geotag, prepare
 from geo_ray.data.sinks import prediction_table
-from geo_ray.data.sources import Input, fetch, input_batches, input_blocks
+from geo_ray.data.sources import Input, fetch, input_batches, list_inputs
 from geo_ray.models.bundle import open_bundle
-from geo_ray.pipeline.columns import Batch
+from geo_ray.pipeline.columns import Batch, source_batch
 from geo_ray.pipeline.graph import BuiltGraph, Graph, graph_of
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
+from geo_ray.remote.runtime import connected
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ class Done:
     at: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Images a second, while all workers are busy and from start to end."""
+
+    steady: float
+    end_to_end: float
+
+
 def steady_rate(done: Sequence[Done]) -> float:
     """Rows a second while every worker is busy."""
     workers = {item.worker for item in done}
@@ -45,16 +55,22 @@ def steady_rate(done: Sequence[Done]) -> float:
     return sum(item.rows for item in done if start < item.at <= end) / (end - start)
 
 
-def ray_data_rate(inputs: Sequence[Input], bundle: str, place: Place, rows_per_block: int, folder: Path) -> float:
-    """Steady images a second of the bulk pipeline on the connected Ray."""
-    rows = fetch_inputs(input_blocks(inputs, rows_per_block))
-    answers = apply_graph(rows, graph_of(open_bundle(bundle)), place, output=stamped_table)
-    answers.write_parquet(str(folder), min_rows_per_file=len(inputs))
-    table = pq.read_table(folder, columns=["worker", "done_at"])
-    if len(table) != len(inputs):
-        raise RuntimeError(f"{len(inputs)} images in, {len(table)} rows out")
-    stamps, counts = np.unique(np.stack([table["worker"], table["done_at"]], axis=1), axis=0, return_counts=True)
-    return steady_rate([Done(int(w), int(n), float(at)) for (w, at), n in zip(stamps, counts, strict=True)])
+def measured(run: Callable[[], Sequence[Done]]) -> Measured:
+    """The rates of a run that answers when which rows were done."""
+    start = time.perf_counter()
+    done = run()
+    return Measured(
+        steady=steady_rate(done), end_to_end=sum(item.rows for item in done) / (time.perf_counter() - start)
+    )
+
+
+def bulk_job(table: Path, bundle: str, place: Place, folder: Path) -> list[Done]:
+    """The job that users run, on a Ray that it starts: inputs by a table, predictions as GeoParquet."""
+    done: list[Done] = []
+    job = prepare(GeotagOptions(inputs=(str(table),), output=str(folder), bundle=bundle))
+    with connected("local", place.num_workers + 2):
+        geotag(job, place, lambda block: done.append(Done(block.worker, block.num_rows, block.done_at)))
+    return done
 
 
 def stamped_table(batch: Batch) -> pa.Table:
@@ -66,8 +82,16 @@ def stamped_table(batch: Batch) -> pa.Table:
     return table
 
 
-def bare_rate(inputs: Sequence[Input], bundle: str, place: Place, folder: Path) -> float:
-    """Steady images a second of as many bare processes, each with its share of the files, without Ray."""
+def read_stamps(folder: Path) -> list[Done]:
+    """What ``stamped_table`` noted."""
+    table = pq.read_table(folder, columns=["worker", "done_at"])
+    stamps, counts = np.unique(np.stack([table["worker"], table["done_at"]], axis=1), axis=0, return_counts=True)
+    return [Done(int(w), int(n), float(at)) for (w, at), n in zip(stamps, counts, strict=True)]
+
+
+def bare_processes(table: Path, bundle: str, place: Place, folder: Path) -> list[Done]:
+    """As many processes, each with its share of the files, without Ray: what the machine can do."""
+    inputs = list_inputs([str(table)])
     context = multiprocessing.get_context("spawn")
     queue: Any = context.SimpleQueue()
     barrier = context.Barrier(place.num_workers)
@@ -82,7 +106,7 @@ def bare_rate(inputs: Sequence[Input], bundle: str, place: Place, folder: Path) 
     done = [Done(*item) for _ in processes for item in queue.get()]
     for process in processes:
         process.join()
-    return steady_rate(done)
+    return done
 
 
 @contextlib.contextmanager
@@ -133,11 +157,12 @@ def _collate(rows: list[Batch]) -> Batch:
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
-def data_loader_rate(inputs: Sequence[Input], bundle: str, place: Place, folder: Path) -> float:
-    """Steady images a second of a DataLoader that decodes in as many processes and a loop that does the rest.
+def data_loader(table: Path, bundle: str, place: Place, folder: Path) -> list[Done]:
+    """A torch DataLoader that decodes in as many processes, and a loop that does the rest.
 
     The model has as many threads as the workers have CPUs in all, as a plain loop would.
     """
+    inputs = list_inputs([str(table)])
     decode, rest = graph_of(open_bundle(bundle)).split(1)
     built = rest.build(Runtime(device=place.device, num_threads=place.num_workers * place.cpus_per_worker))
     loader = torch.utils.data.DataLoader(
@@ -149,17 +174,49 @@ def data_loader_rate(inputs: Sequence[Input], bundle: str, place: Place, folder:
         tables.append(prediction_table(built(batch)))
         done.append(Done(0, len(tables[-1]), time.time()))
     pq.write_table(pa.concat_tables(tables), folder / "answers.parquet")
-    return steady_rate(done)
+    return done
 
 
-def compare(name: str, rates: dict[str, Callable[[], float]]) -> list[dict[str, Any]]:
-    """A row for each way, with its ratio to ``bare``."""
-    measured = {way: rate() for way, rate in rates.items()}
+def daft_query(table: Path, bundle: str, place: Place, folder: Path) -> list[Done]:
+    """A query of Daft: its own reading and writing, and the graph in a class of as many processes."""
+    import daft
+
+    kind = daft.DataType.from_arrow_type(pa.struct(list(stamped_table(_no_answers(bundle)).schema)))
+
+    @daft.cls(max_concurrency=place.num_workers, use_process=True)
+    class Answer:
+        def __init__(self) -> None:
+            self._built = graph_of(open_bundle(bundle)).build(Runtime(num_threads=place.cpus_per_worker))
+
+        @daft.method.batch(return_dtype=kind, batch_size=place.batch_size, unnest=True)
+        def answer(self, ids: Any, uris: Any, contents: Any) -> pa.Array:
+            columns = (ids.cast(daft.DataType.string()).to_pylist(), uris.to_pylist(), contents.to_pylist())
+            answers = stamped_table(self._built(source_batch(*columns, [""] * len(ids))))
+            return answers.to_struct_array().combine_chunks()
+
+    frame = daft.read_csv(str(table)).with_column("bytes", daft.col("path").download())
+    with _threads_of_children(place.cpus_per_worker):
+        query = frame.select(Answer().answer(daft.col("id"), daft.col("path"), daft.col("bytes")))
+        query.write_parquet(str(folder))
+    return read_stamps(folder)
+
+
+def _no_answers(bundle: str) -> Batch:
+    """The answers of no images."""
+    return graph_of(open_bundle(bundle)).build(Runtime())(source_batch([], [], [], []))
+
+
+def compare(name: str, ways: dict[str, Callable[[], Sequence[Done]]]) -> list[dict[str, Any]]:
+    """A row for each way; ratios are to the steady rate of ``bare``."""
+    found = {way: measured(run) for way, run in ways.items()}
+    bound = found["bare"].steady
     return [
         {
             "name": f"{name} {way}",
-            "images_per_second": round(rate, 1),
-            "ratio_to_bare": round(rate / measured["bare"], 3),
+            "images_per_second": round(rates.steady, 1),
+            "ratio_to_bare": round(rates.steady / bound, 3),
+            "end_to_end": round(rates.end_to_end, 1),
+            "end_to_end_ratio": round(rates.end_to_end / bound, 3),
         }
-        for way, rate in measured.items()
+        for way, rates in found.items()
     ]

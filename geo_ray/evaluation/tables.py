@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float64, Int, Shaped
 from geo_ray.errors import InputError
 from geo_ray.geo.sphere import check_latlon
 
-# The usual names of a column, best first, compared without regard to case (spec/formats.md 5.1 and 5.3).
+# The usual names of a column, best first, compared without regard to case.
 TRUTH_COLUMNS = {
     "image_id": ("image_id", "id", "img_id", "img_file", "image", "photo_id", "key", "file", "filename", "file_name"),
     "latitude": ("latitude", "lat"),

@@ -2,6 +2,10 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from geo_ray.errors import InputError
 
@@ -56,6 +60,15 @@ class Place:
                 f"{cpus:g} CPUs for reading; ask for at most "
                 f"{max(0, math.floor((left - 1) / self.cpus_per_worker))} workers"
             )
+
+
+def beside_driver() -> dict[str, Any]:
+    """Options of an actor that takes next to nothing and is to be on the node of the process that starts it.
+
+    A byte of memory, because Ray puts an actor that asks for nothing on any node, whatever its strategy says.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return {"num_cpus": 0, "memory": 1, "scheduling_strategy": here}
 
 
 def plan(

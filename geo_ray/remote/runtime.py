@@ -23,7 +23,9 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[dict[str, f
     if address == "local":
         _start_local(num_cpus or (os.cpu_count() or 1) + 2)
     else:
-        ray.init(address=address, logging_level=logging.WARNING)
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of this process, for the reason below
+        with _stderr_to_nowhere():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     _quiet_data()
     try:
         yield ray.cluster_resources()
@@ -67,4 +69,5 @@ def _quiet_data() -> None:
     context = ray.data.DataContext.get_current()
     context.execution_no_progress_timeout_s = 7200
     context.max_consecutive_actor_init_deaths = 3
+    context.issue_detectors_config.detectors = []  # they warn in paragraphs, of memory that our workers do take
     logging.getLogger("ray.data").setLevel(logging.WARNING)

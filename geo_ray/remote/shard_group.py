@@ -16,11 +16,10 @@ from typing import Any
 import ray
 from ray.data import DataContext, ExecutionResources
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from geo_ray.errors import GeoRayError, IndexUnavailableError, InputError
 from geo_ray.index.store import check_info
-from geo_ray.remote.place import Place
+from geo_ray.remote.place import Place, beside_driver
 from geo_ray.remote.shard_actors import (
     DIRECTORY,
     NAMESPACE,
@@ -145,9 +144,8 @@ def start_shards(
         encoder_fingerprint=encoder_fingerprint,
     )
     options = replace(options, name=options.name or f"index-{uuid.uuid4().hex[:8]}")
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     try:
-        directory = make_actor(Directory, options, DIRECTORY, num_cpus=0, scheduling_strategy=here).remote(options)
+        directory = make_actor(Directory, options, DIRECTORY, **beside_driver()).remote(options)
     except ValueError as error:  # Ray's, of a name that is taken
         raise InputError(f"an index named {options.name!r} runs already; stop it, or give another name") from error
     try:

@@ -13,9 +13,11 @@ def test_one_worker():
     assert steady_rate([Done(0, 8, 1.0), Done(0, 8, 2.0), Done(0, 4, 3.0)]) == pytest.approx(6.0)
 
 
-def test_compare_gives_ratios_to_bare():
-    rows = compare("tiny", {"bare": lambda: 100.0, "ray-data": lambda: 90.0})
-    assert rows == [
-        {"name": "tiny bare", "images_per_second": 100.0, "ratio_to_bare": 1.0},
-        {"name": "tiny ray-data", "images_per_second": 90.0, "ratio_to_bare": 0.9},
-    ]
+def test_compare_gives_ratios_to_the_steady_rate_of_bare():
+    def batches(seconds):
+        return lambda: [Done(0, 8, n * seconds) for n in range(1, 11)]
+
+    bare, half = compare("tiny", {"bare": batches(1.0), "other": batches(2.0)})
+    assert (bare["name"], bare["images_per_second"], bare["ratio_to_bare"]) == ("tiny bare", 8.0, 1.0)
+    assert (half["name"], half["images_per_second"], half["ratio_to_bare"]) == ("tiny other", 4.0, 0.5)
+    assert half["end_to_end_ratio"] == pytest.approx(half["end_to_end"] / 8.0, rel=0.01)

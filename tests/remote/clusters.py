@@ -13,7 +13,10 @@ STORE = 80 * 2**20  # bytes of a node's object store; Ray's least is 75 MiB
 
 @contextlib.contextmanager
 def cluster(num_nodes, num_cpus=1, head_cpus=0):
-    """The cluster and its nodes beside a head, by default without CPUs, on which the driver is connected."""
+    """The cluster and its nodes beside a head, by default without CPUs.
+
+    Ray connects the driver to any of these, as they have one address; what it is connected to is the last of the nodes.
+    """
     nodes = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": head_cpus, "object_store_memory": STORE, "include_dashboard": False},
@@ -22,7 +25,8 @@ def cluster(num_nodes, num_cpus=1, head_cpus=0):
         workers = [nodes.add_node(num_cpus=num_cpus, object_store_memory=STORE) for _ in range(num_nodes)]
         nodes.wait_for_nodes()
         ray.init(address=nodes.address, logging_level="error", log_to_driver=False)
-        yield nodes, workers
+        own = ray.get_runtime_context().get_node_id()  # without it, the driver can't go on
+        yield nodes, sorted(workers, key=lambda node: node.node_id == own)
     finally:
         ray.shutdown()
         nodes.shutdown()

@@ -35,7 +35,7 @@ def main(folder):
         start_shards(str(split), replace(LIGHT, num_replicas=2)) as twofold,
         start_shards(str(split), LIGHT) as single,
     ):
-        lost = workers[1]
+        lost = workers[0]
         held = {"two": twofold.status(), "one": single.status()}
         on_lost = {name: sum(row["node"] == lost.node_id for row in rows) for name, rows in held.items()}
         apart = [{row["node"] for row in held["two"] if row["shard"] == shard} for shard in range(NUM_SHARDS)]
@@ -47,7 +47,7 @@ def main(folder):
             "replicas_apart": all(len(shard_nodes) == 2 for shard_nodes in apart),
             "longest_wait_s": {"two": max(two), "one": max(one)},
             "restarts": sum(row["restarts"] for row in after),
-            "all_on_the_other_node": {row["node"] for row in after} == {workers[0].node_id},
+            "all_on_the_other_node": {row["node"] for row in after} == {workers[1].node_id},
         }
     print(json.dumps(report))
 

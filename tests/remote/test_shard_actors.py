@@ -265,7 +265,7 @@ def test_an_index_that_cannot_take_over(ray_session, tmp_path):
     with start_shards(str(old), LIGHT) as group:
         with pytest.raises(BundleError, match=r"shard-001/member_codes\.npy"):
             group.swap(str(damaged))
-        with pytest.raises(BundleError, match="metric ip, not l2"):
+        with pytest.raises(BundleError, match="metric=ip is not l2"):
             group.swap(str(written_split(tmp_path / "ip", 2, metric="ip")))
         assert group.roster.version == 0
         for cells, features in batches(2):
