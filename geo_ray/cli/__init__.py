@@ -4,12 +4,12 @@ import argparse
 import os
 import sys
 
-from geo_ray.cli import bundle, cells, evaluate, geotag, index, serve, train
+from geo_ray.cli import bundle, cells, evaluate, export, geotag, index, serve, train
 from geo_ray.errors import GeoRayError
 
 COMMANDS = (
-    geotag.add_geotag, geotag.add_embed, evaluate.add_evaluate, evaluate.add_report, bundle.add, cells.add, index.add,
-    train.add, serve.add,
+    geotag.add_geotag, geotag.add_embed, evaluate.add_evaluate, evaluate.add_report, export.add, bundle.add, cells.add,
+    index.add, train.add, serve.add,
 )  # fmt: skip
 
 
@@ -21,6 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     except GeoRayError as error:
         print(f"geo-ray {arguments.command}: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print(f"geo-ray {arguments.command}: interrupted", file=sys.stderr)
+        return 130  # as shells have it
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

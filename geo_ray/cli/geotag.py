@@ -21,6 +21,10 @@ def add_geotag(commands: Any) -> None:
         "--output", metavar="DIR", help=f"folder or URI for the answers; needed above {MAX_PRINTED} images"
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="candidates to report (default: 5)")
+    parser.add_argument("--exif", choices=["ignore", "skip", "compare"], default="ignore", help=(
+        "photos whose EXIF says where they were taken: answer them without reading it, leave them out with the problem "
+        "has_location, or answer them and add exif_latitude, exif_longitude and exif_distance_km "
+        "(default: ignore)"))  # fmt: skip
     parser.add_argument("--index", metavar="DIR", help=(
         "an index by geo-ray index build, searched on actors (default: the bundle's own, in each worker)"))  # fmt: skip
     parser.add_argument("--index-replicas", type=at_least_one, default=1, metavar="N", help=(
@@ -34,7 +38,7 @@ def add_embed(commands: Any) -> None:
         "example:\n  geo-ray embed photos/ --bundle streetclip/ --output features/\n"
         "features/predictions/*.parquet: image_id, uri, features, problem"))  # fmt: skip
     parser.add_argument("--output", required=True, metavar="DIR", help="folder or URI for the features")
-    parser.set_defaults(features=True, top_k=None, index=None, index_replicas=1)
+    parser.set_defaults(features=True, top_k=None, index=None, index_replicas=1, exif="ignore")
     _add_job(parser)
 
 
@@ -96,7 +100,7 @@ def _print_answers(arguments: argparse.Namespace) -> None:
     if len(few) > MAX_PRINTED:
         raise InputError(f"more than {MAX_PRINTED} images are too many to print; name a folder with --output DIR")
     bundle = open_bundle(arguments.bundle)
-    for text in answer_texts(few, bundle, arguments.top_k, arguments.dtype, sources.num_views):
+    for text in answer_texts(few, bundle, arguments.top_k, arguments.dtype, sources.num_views, arguments.exif):
         print(text, flush=True)
     print(bundle_text(bundle))
 
@@ -136,6 +140,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         index_replicas=arguments.index_replicas,
         features=getattr(arguments, "features", False),
         dtype=arguments.dtype,
+        exif=arguments.exif,
         resume=arguments.resume,
         max_problem_share=arguments.max_problem_share,
     )

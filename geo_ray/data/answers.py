@@ -8,7 +8,7 @@ import numpy as np
 from geo_ray.atlas.cities import country_names
 from geo_ray.data.sources import Row, batches
 from geo_ray.models.bundle import Bundle
-from geo_ray.pipeline.columns import CODES
+from geo_ray.pipeline.columns import CODES, EXIF_DISTANCE, EXIF_POINT
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local
 
@@ -16,10 +16,15 @@ FREE = ("Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0")  # licences of weights t
 
 
 def answer_texts(
-    rows: Sequence[Row], bundle: Bundle, top_k: int | None = None, dtype: str = "auto", num_views: int = 1
+    rows: Sequence[Row],
+    bundle: Bundle,
+    top_k: int | None = None,
+    dtype: str = "auto",
+    num_views: int = 1,
+    exif: str = "ignore",
 ) -> Iterator[str]:
     """A few lines for each image: place, coordinates, radius and alternatives, or why there is no answer."""
-    graph = graph_of(bundle, top_k, num_views, dtype)
+    graph = graph_of(bundle, top_k, num_views, dtype, exif)
     for answer in run_local(graph, batches(rows, num_views, max_rows=1)):
         yield _text({name: column[0] for name, column in answer.items()})
 
@@ -43,8 +48,16 @@ def _text(row: dict[str, Any]) -> str:
         f"  {_place(row)}\n"
         f"  {_coordinates(row['latitude'], row['longitude'])}   "
         f"(cell {row['cell_id']}, probability {row['probability']:.1%})\n"
-        f"  {_radii(row)}" + (f"\n  alternatives\n{others}" if others else "")
+        f"  {_radii(row)}" + _beside_exif(row) + (f"\n  alternatives\n{others}" if others else "")
     )
+
+
+def _beside_exif(row: dict[str, Any]) -> str:
+    """A line on what the photo's EXIF says, where that was to be compared."""
+    if np.isnan(row.get(EXIF_DISTANCE.name, np.nan)):
+        return ""
+    exif = _coordinates(*(row[column.name] for column in EXIF_POINT))
+    return f"\n  {_km(row[EXIF_DISTANCE.name])} from {exif}, where its EXIF says it was taken"
 
 
 def _radii(row: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ def apply_graph(
     """
     runtime = runtime or Runtime(device=place.device, num_threads=place.cpus_per_worker)
     if place.decode_apart:
-        decode, graph = graph.split(1)
+        decode, graph = graph.split_at_pixels()
         rows = rows.map_batches(decode.build(Runtime()), batch_format="numpy", batch_size=64)
     return rows.map_batches(
         GraphWorker,

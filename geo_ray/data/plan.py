@@ -77,7 +77,7 @@ def dry_run_text(job: GeotagJob, place: Place, cpus: float) -> str:
 
 def worker_rate(job: GeotagJob, place: Place) -> float:
     """Images a second that a worker answers once they are decoded, on this machine's CPU."""
-    head, tail = job.work.graph.split(1)
+    head, tail = job.work.graph.split_at_pixels()
     blank = {name: np.full(NUM_TIMED, None, dtype=object) for name in view_columns(job.work.num_views)}
     blank |= {name: np.full(NUM_TIMED, "", dtype=object) for name in ("image_id", "uri", "problem")}
     batch = head.build(Runtime())({name: blank[name] for name in head.inputs})

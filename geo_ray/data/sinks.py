@@ -5,7 +5,7 @@ import pyarrow as pa
 import shapely
 
 from geo_ray.atlas.geoparquet import geoparquet_metadata
-from geo_ray.pipeline.columns import Batch
+from geo_ray.pipeline.columns import EXIF_DISTANCE, EXIF_POINT, Batch
 
 CANDIDATE = pa.struct(
     [
@@ -37,13 +37,17 @@ SCHEMA = pa.schema(
     ],
     metadata={b"geo": geoparquet_metadata(["Point"])},
 )
+EXIF_SCHEMA = pa.schema(  # with the columns that comparing with EXIF adds
+    [*SCHEMA, *((column.name, pa.float64()) for column in (*EXIF_POINT, EXIF_DISTANCE))], metadata=SCHEMA.metadata
+)
 
 
 def prediction_table(batch: Batch) -> pa.Table:
     """The answers of a graph as rows of a prediction file; what a row with a problem has no value for is null."""
     answered = batch["problem"] == ""
+    schema = EXIF_SCHEMA if EXIF_DISTANCE.name in batch else SCHEMA
     columns: dict[str, pa.Array] = {}
-    for field in SCHEMA:
+    for field in schema:
         if field.name == "geometry":
             points = shapely.to_wkb(shapely.points(batch["longitude"], batch["latitude"]))
             columns[field.name] = pa.array(np.where(answered, points, None), field.type)
@@ -51,7 +55,7 @@ def prediction_table(batch: Batch) -> pa.Table:
             columns[field.name] = pa.array(batch[field.name], field.type, mask=~answered | np.isnan(batch[field.name]))
         else:
             columns[field.name] = pa.array(batch[field.name].tolist(), field.type)
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(columns, schema=schema)
 
 
 def feature_table(batch: Batch) -> pa.Table:

@@ -7,6 +7,7 @@ import numpy as np
 
 Batch = dict[str, np.ndarray]  # column name -> array; every array has the same leading axis
 
+HAS_LOCATION = "has_location"  # left out as asked, so no failure
 CODES = {
     "empty": "the file has no bytes",
     "not_a_file": "the path is a directory or another thing that can't be read as a file",
@@ -20,6 +21,7 @@ CODES = {
     "undecodable": "the bytes are not an image in a supported format, or end too early",
     "too_large": "the image has more pixels or bytes than allowed",
     "no_answer": "the model gave no finite answer",
+    HAS_LOCATION: "the photo's EXIF says where it was taken, and such photos were to be skipped",
 }
 
 
@@ -64,6 +66,13 @@ ANSWER = (
     Column(name="cell_longitude", dtype="float64", fill=np.nan),
     Column(name="bundle_fingerprint", fill=""),
 )
+
+# Where a photo's EXIF says that it was taken, and how far from there the answer is: only where that is asked for.
+EXIF_POINT = (
+    Column(name="exif_latitude", dtype="float64", fill=np.nan),
+    Column(name="exif_longitude", dtype="float64", fill=np.nan),
+)
+EXIF_DISTANCE = Column(name="exif_distance_km", dtype="float64", fill=np.nan)
 
 
 def located(num_candidates: int) -> tuple[Column, ...]:

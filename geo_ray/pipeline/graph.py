@@ -7,7 +7,8 @@ from geo_ray.errors import InputError
 from geo_ray.index.store import check_index
 from geo_ray.models.bundle import INDEX, Bundle
 from geo_ray.pipeline.cell_stages import RankCells, Refine, RefineByMembers, SearchMembers, SearchPrototypes
-from geo_ray.pipeline.columns import ANSWER, MAX_VIEWS, SOURCE, Batch, view_columns
+from geo_ray.pipeline.columns import ANSWER, EXIF_DISTANCE, EXIF_POINT, MAX_VIEWS, SOURCE, Batch, view_columns
+from geo_ray.pipeline.exif_stage import EXIF_CHOICES, CompareExif, ReadExif
 from geo_ray.pipeline.place_stages import ProbeLabels, SearchGallery
 from geo_ray.pipeline.stage import Runtime, Stage, StageSpec, run_stage
 from geo_ray.pipeline.stages import Decode, Describe, Encode
@@ -44,6 +45,11 @@ class Graph:
         needed = {name for stage in tail for name in stage.reads} | set(self.output)
         between = tuple(name for name in (*self.inputs, *sorted(written)) if name in needed or name == "problem")
         return Graph(head, self.inputs, between), Graph(tail, between, self.output)
+
+    def split_at_pixels(self) -> tuple["Graph", "Graph"]:
+        """All up to decoding, which needs the images' bytes but no bundle, and the rest."""
+        pixels = (any(column.name == "pixels" for column in stage.writes) for stage in self.stages)
+        return self.split(list(pixels).index(True) + 1)
 
 
 @dataclass(frozen=True)
@@ -123,11 +129,14 @@ def calibration_graph(bundle: Bundle, num_views: int = 1) -> Graph:
     return Graph(stages, _inputs(num_views), ("image_id", "latlon", "spread_km", "problem"))
 
 
-def graph_of(bundle: Bundle, top_k: int | None = None, num_views: int = 1, dtype: str = "auto") -> Graph:
+def graph_of(
+    bundle: Bundle, top_k: int | None = None, num_views: int = 1, dtype: str = "auto", exif: str = "ignore"
+) -> Graph:
     """The graph of a bundle; ``top_k`` is how many candidates to report (default: at most 5).
 
-    An item has up to ``num_views`` images, and the tower computes in ``dtype`` (see ``Encode``). Raises ``InputError``
-    for a ``top_k`` that the bundle can't fill.
+    An item has up to ``num_views`` images, and the tower computes in ``dtype`` (see ``Encode``). ``exif`` says what
+    becomes of photos whose EXIF has a position: nothing is read (``ignore``), they are left out (``skip``), or answered
+    beside it (``compare``: three more columns). Raises ``InputError`` for a ``top_k`` that the bundle can't fill.
     """
     num_reported = min(5, bundle.num_candidates) if top_k is None else top_k
     if not 1 <= num_reported <= bundle.num_candidates:
@@ -135,4 +144,21 @@ def graph_of(bundle: Bundle, top_k: int | None = None, num_views: int = 1, dtype
         raise InputError(f"top_k={num_reported} must be from 1 to {bundle.num_candidates}, {known}")
     describe = Describe(bundle=bundle.ref, num_reported=num_reported)
     stages = (*encoder_stages(bundle, num_views, dtype), *place_stages(bundle), describe)
-    return Graph(stages, _inputs(num_views))
+    return _with_exif(Graph(stages, _inputs(num_views)), exif)
+
+
+def _with_exif(graph: Graph, exif: str) -> Graph:
+    """The graph that also looks at EXIF, as ``graph_of`` says."""
+    check_exif(exif)
+    if exif == "ignore":
+        return graph
+    if exif == "skip":
+        return Graph((ReadExif(skip=True), *graph.stages), graph.inputs, graph.output)
+    more = tuple(column.name for column in (*EXIF_POINT, EXIF_DISTANCE))
+    return Graph((ReadExif(), *graph.stages, CompareExif()), graph.inputs, (*graph.output, *more))
+
+
+def check_exif(exif: str) -> None:
+    """Raise ``InputError`` for what ``graph_of`` doesn't know."""
+    if exif not in EXIF_CHOICES:
+        raise InputError(f"exif={exif!r} must be one of {', '.join(EXIF_CHOICES)}")

@@ -70,4 +70,8 @@ def _quiet_data() -> None:
     context.execution_no_progress_timeout_s = 7200
     context.max_consecutive_actor_init_deaths = 3
     context.issue_detectors_config.detectors = []  # they warn in paragraphs, of memory that our workers do take
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logger = logging.getLogger("ray.data")
+    logger.setLevel(logging.WARNING)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler):  # what is logged as an error is raised too; the log file has it
+            handler.setLevel(logging.CRITICAL)

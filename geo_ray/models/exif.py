@@ -1,0 +1,87 @@
+"""Where a photo says that it was taken: the GPS directory of its EXIF (CIPA DC-008, 4.6.6).
+
+These are true positions of people's photos: nothing here logs them or puts them into a message.
+"""
+
+import io
+import logging
+import math
+import struct
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from geo_ray.models.preprocess import DAMAGE, FORMATS, know_heif
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+MAX_DEGREES = {"N": 90.0, "S": 90.0, "E": 180.0, "W": 180.0}
+
+
+def gps_position(content: bytes | None) -> tuple[float, float] | None:
+    """Latitude and longitude in degrees that an image's EXIF gives, or None; nothing is decoded for it.
+
+    None too where they are (0, 0), as cameras without a fix write, out of range, without a hemisphere or damaged:
+    never raises.
+    """
+    if not content:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _position(_gps_tags(content))
+    except (*DAMAGE, Image.DecompressionBombError, MemoryError):
+        return None
+
+
+@lru_cache(maxsize=1)
+def _hush() -> None:
+    """Keep Pillow from logging every tag with its value, as it does at the level DEBUG."""
+    logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.INFO)
+
+
+def _gps_tags(content: bytes) -> Mapping[int, Any]:
+    know_heif()
+    _hush()
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        # Pillow's own getexif of a PNG decodes the pixels to see whether EXIF comes after them.
+        exif = Image.Image.getexif(image)
+        if not exif and content.startswith(PNG_START):
+            exif.load(_png_exif(content))
+        return exif.get_ifd(ExifTags.IFD.GPSInfo)
+
+
+def _png_exif(content: bytes) -> bytes:
+    """The EXIF chunk of a PNG, wherever it lies; empty where there is none."""
+    at = len(PNG_START)
+    while at + 8 <= len(content):
+        size, kind = struct.unpack_from(">I4s", content, at)
+        if kind == b"eXIf":
+            return content[at + 8 : at + 8 + size]
+        at += size + 12
+    return b""
+
+
+def _position(tags: Mapping[int, Any]) -> tuple[float, float] | None:
+    latitude = _degrees(tags.get(ExifTags.GPS.GPSLatitude), tags.get(ExifTags.GPS.GPSLatitudeRef), "NS")
+    longitude = _degrees(tags.get(ExifTags.GPS.GPSLongitude), tags.get(ExifTags.GPS.GPSLongitudeRef), "EW")
+    if latitude is None or longitude is None or latitude == longitude == 0:
+        return None
+    return latitude, longitude
+
+
+def _degrees(parts: Any, hemisphere: Any, known: str) -> float | None:
+    """Degrees, minutes and seconds (or the first, or first two) as signed degrees; None where they are none."""
+    letter = hemisphere.decode("latin-1") if isinstance(hemisphere, bytes) else str(hemisphere or "")
+    letter = letter.strip(" \0")[:1].upper()
+    values = [float(part) for part in (parts if isinstance(parts, tuple) else (parts,))]  # NaN for n/0
+    if letter not in known or not letter or not 1 <= len(values) <= 3:
+        return None
+    if not all(math.isfinite(value) and value >= 0 for value in values) or any(value > 60 for value in values[1:]):
+        return None
+    degrees = sum(value / unit for value, unit in zip(values, (1, 60, 3600), strict=False))
+    if degrees > MAX_DEGREES[letter]:
+        return None
+    return -degrees if letter in "SW" else degrees

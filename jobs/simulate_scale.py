@@ -1,0 +1,33 @@
+"""How many GPUs one driver keeps busy: the bulk job's stream, with workers that sleep for as long as a GPU would take.
+
+    python jobs/simulate_scale.py --gpus 64 --json out/scale.json
+
+See ``geo_ray/data/simulation.py`` for what is real and what isn't. All of it runs on this machine's cores, which the
+workers of a cluster would not share.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from geo_ray.data.simulation import simulate
+
+
+def main() -> None:
+    """Parse the arguments, simulate, print the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpus", type=int, nargs="+", default=[8, 16, 32, 64], help="how many, a run each")
+    parser.add_argument("--num-images", type=int, default=2_000_000)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    arguments = parser.parse_args()
+    rows = []
+    for num_gpus in arguments.gpus:
+        rows.append(simulate(num_gpus, arguments.num_images))
+        print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
