@@ -12,7 +12,7 @@ def add(commands: Any) -> None:
         "formats:\n"
         "  geojson   one file predictions.geojson; images without an answer have no geometry\n"
         "  csv       one file predictions.csv\n"
-        "  xmp       a sidecar IMAGE_ID.xmp for each answer, which Lightroom, digiKam or immich read\n"
+        "  xmp       a sidecar IMAGE_ID.xmp for each answer, as digiKam, darktable and immich look for\n"
         "  copies    a copy of each photo with the position in its EXIF (JPEG), or with a sidecar (other formats)\n"
         "Originals are never changed, and a folder that holds other files is never written to."))  # fmt: skip
     parser.add_argument("folder", metavar="DIR", help="output folder of geotag, when it is finished")

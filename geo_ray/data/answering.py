@@ -7,16 +7,19 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from ray.util import metrics
 
+from geo_ray.data.conductor import told_to_stop
 from geo_ray.data.feed import Images, packed
 from geo_ray.data.files import count_problems, parquet_bytes
 from geo_ray.data.ledger import Ledger
 from geo_ray.data.parts import Block
 from geo_ray.data.sinks import feature_table, prediction_table
+from geo_ray.data.work_log import note
 from geo_ray.pipeline.columns import Batch
 from geo_ray.pipeline.graph import BuiltGraph, Graph
 from geo_ray.pipeline.local import slices
@@ -27,6 +30,7 @@ from geo_ray.pipeline.stage import Runtime
 class Answered:
     """What became of a block: how many rows, of which so many have each problem, and seconds by what was done.
 
+    One that was not begun any more, as the run is to end, has no rows.
     ``failure`` is why a shard couldn't be read; its block is not written then.
     """
 
@@ -53,9 +57,17 @@ class BlockAnswerer:
     """
 
     def __init__(
-        self, head: Graph, tail: Graph, runtime: Runtime, ledger: Ledger, rows_per_batch: int, features: bool
+        self,
+        head: Graph,
+        tail: Graph,
+        runtime: Runtime,
+        ledger: Ledger,
+        rows_per_batch: int,
+        features: bool,
+        conductor: Any,
     ) -> None:
         self._head, self._tail = head.build(runtime), tail.build(runtime)
+        self._conductor = conductor
         self._ledger, self._rows_per_batch = ledger, rows_per_batch
         self._table = feature_table if features else prediction_table
         self._turn = threading.Lock()
@@ -71,10 +83,13 @@ class BlockAnswerer:
     def _answer(self, images: Images) -> Answered:
         seconds: dict[str, float] = defaultdict(float, images.seconds)
         with self._turn:
+            if told_to_stop(self._conductor):  # many blocks may wait, and the time until a node goes may be short
+                return Answered(block=images.block)
             tables = [self._table(self._run(*batch, seconds)) for batch in self._parts(images)]
         table = pa.concat_tables(tables) if tables else self._table(self._blank())
         start = time.perf_counter()
         self._ledger.commit(images.block, parquet_bytes(table))
+        note("committed", images.block, len(table))
         seconds["write"] += time.perf_counter() - start
         problems = count_problems(table)
         self._count(len(table), problems, seconds)
@@ -90,6 +105,7 @@ class BlockAnswerer:
     def _parts(self, images: Images) -> Iterator[tuple[bool, Batch]]:
         for decoded, batch in images.batches:
             for part in slices(batch, self._rows_per_batch):
+                note("begun", images.block, len(part["image_id"]))
                 yield decoded, part
 
     def _run(self, decoded: bool, batch: Batch, seconds: dict[str, float]) -> Batch:

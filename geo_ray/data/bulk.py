@@ -5,17 +5,19 @@ next one does: that a block is done is decided by its part alone.
 """
 
 import contextlib
+import math
 import pickle
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError, RayTaskError
 
 from geo_ray.data.answering import Answered, BlockAnswerer
@@ -23,12 +25,15 @@ from geo_ray.data.conductor import Conductor, Listed
 from geo_ray.data.feed import BlockReader, list_shards, read_blocks
 from geo_ray.data.ledger import Ledger
 from geo_ray.data.sources import SourceOptions
+from geo_ray.data.stalls import EndsWhenShort
 from geo_ray.errors import GeoRayError, RunStoppedError
 from geo_ray.pipeline.graph import Graph
 from geo_ray.pipeline.stage import Runtime
-from geo_ray.remote.place import Place
+from geo_ray.remote.place import Place, beside_driver
 
-MAX_PASSES = 3  # in a row that commit nothing new
+MAX_PASSES = 5  # in a row that commit nothing new
+PAUSE_S = 10.0  # before the second of these, twice that before the third: nodes that died are noticed after 30 s
+STOP_TOLD_EVERY_S = 0.5
 CPUS_TO_LIST, CPUS_TO_READ = 0.01, 0.5  # different, or Ray Data runs both in one task, and nothing side by side
 
 
@@ -47,7 +52,7 @@ class Work:
 
 def answered_blocks(work: Work, place: Place, runtime: Runtime, conductor: Any) -> Dataset:
     """The pipeline: a row for each block, when its part is written."""
-    head, tail = work.graph.split(1)
+    head, tail = work.graph.split_at_pixels()
     reader = BlockReader(
         head=pickle.dumps(head),
         num_views=work.num_views,
@@ -55,55 +60,70 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, conductor: Any) 
         rows_per_batch=place.batch_size,
         decode_apart=place.decode_apart,
     )
-    with _blocks_of_a_row():
-        start = ray.data.from_items([{"start": 0}], override_num_blocks=1)
-    shards = start.map_batches(
-        list_shards,
-        batch_format="pyarrow",
-        fn_kwargs={"inputs": work.inputs, "options": work.options, "ledger": work.ledger, "conductor": conductor},
-        num_cpus=CPUS_TO_LIST,
-    )
-    images = shards.map_batches(
-        read_blocks,
-        batch_size=1,
-        batch_format="pyarrow",
-        fn_kwargs={"reader": reader, "conductor": conductor},
-        num_cpus=1 if place.decode_apart else CPUS_TO_READ,
-    )
+    listing = {"inputs": work.inputs, "options": work.options, "ledger": work.ledger, "conductor": conductor}
     settings = {
         "head": head, "tail": tail, "runtime": runtime, "ledger": work.ledger, "rows_per_batch": place.batch_size,
-        "features": work.features,
+        "features": work.features, "conductor": conductor,
     }  # fmt: skip
-    return images.map_batches(
-        BlockAnswerer,
-        fn_constructor_kwargs=settings,
+    return stream(
+        Step(list_shards, listing, CPUS_TO_LIST),
+        Step(read_blocks, {"reader": reader, "conductor": conductor}, 1 if place.decode_apart else CPUS_TO_READ),
+        Step(BlockAnswerer, settings, place.cpus_per_worker),
+        place,
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a stream: a function of tasks or a class of actors, what it is given, and the CPUs that each takes."""
+
+    function: Callable[..., Any]
+    settings: dict[str, Any]
+    num_cpus: int | float
+
+
+def stream(lister: Step, reader: Step, answerer: Step, place: Place) -> Dataset:
+    """One task lists, as many read as there is room for, and the place's workers answer, each a row at a time."""
+    with _blocks_of_a_row():
+        rows = ray.data.from_items([{"start": 0}], override_num_blocks=1)
+    for step in (lister, reader):
+        rows = rows.map_batches(
+            step.function, batch_size=1, batch_format="pyarrow", fn_kwargs=step.settings, num_cpus=step.num_cpus
+        )
+    return rows.map_batches(
+        answerer.function,
+        fn_constructor_kwargs=answerer.settings,
         batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(
             size=place.num_workers, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
         ),
-        num_cpus=place.cpus_per_worker,
+        num_cpus=answerer.num_cpus,
         num_gpus=place.gpus_per_worker or None,
     )
 
 
 @contextlib.contextmanager
 def _blocks_of_a_row() -> Iterator[None]:
-    """Datasets that are begun meanwhile hand on each row as soon as it is there, as a block of its own."""
+    """Datasets that are begun meanwhile hand on each row as soon as it is there, as a block of its own.
+
+    What their functions raise comes as it is: Ray Data's own wrapping loses the cause on its way to the driver.
+    """
     context = DataContext.get_current()
-    before, context.target_max_block_size = context.target_max_block_size, 1
+    before = context.target_max_block_size, context.raise_original_map_exception
+    context.target_max_block_size, context.raise_original_map_exception = 1, True
     try:
         yield
     finally:
-        context.target_max_block_size = before
+        context.target_max_block_size, context.raise_original_map_exception = before
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a run has listed and could not read, when nothing else is left to do."""
 
-    shard_ids: list[str]
-    failures: list[str]
+    shard_ids: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)  # by shard
 
 
 def answer_all(
@@ -118,59 +138,99 @@ def answer_all(
     ``see`` is called for each block that is done. When ``stop`` is set, what is under way is still committed, and
     ``RunStoppedError`` is raised. A ``GeoRayError`` of a worker is raised as it is.
     """
-    conductor = ray.remote(num_cpus=0, max_restarts=-1)(Conductor).remote()
     stop, idle = stop or threading.Event(), 0
     while True:
-        before, failures, broken = len(work.ledger.done()), dict[str, str](), ""
-        try:
-            for answered, listed in _pass(work, place, runtime, conductor, stop):
+        before = len(work.ledger.done())
+        outcome, broken = _try_pass(work, fitting(place, ray.cluster_resources()), runtime, see, stop)
+        if stop.is_set():
+            raise RunStoppedError(f"stopped; what is done stays in {work.ledger.output!r}, --resume completes it")
+        done = work.ledger.done()
+        missing = [one for one in outcome.shard_ids if not done.whole(one) and one not in outcome.failures]
+        if not broken and not missing:
+            return outcome
+        idle = idle + 1 if len(done) == before else 0
+        why = broken or f"{len(missing)} shards are missing"
+        work.ledger.event("pass_again", reason=why)
+        if idle == MAX_PASSES:
+            raise RunStoppedError(f"{idle} passes over the inputs got no further ({why}); try again with --resume")
+        stop.wait(idle * PAUSE_S)
+
+
+def fitting(place: Place, resources: dict[str, float]) -> Place:
+    """The place with as many workers as there is room for now, at least one: a node may have gone since it was planned.
+
+    Of more, some would wait for ever, and so would the blocks that they had when their node died.
+    """
+    room = (place.data_cpus(resources.get("CPU", 0.0)) - 1) / place.cpus_per_worker
+    if place.gpus_per_worker:
+        room = min(room, resources.get("GPU", 0.0) / place.gpus_per_worker)
+    return replace(place, num_workers=max(1, min(place.num_workers, math.floor(room))))
+
+
+def _try_pass(
+    work: Work, place: Place, runtime: Runtime, see: Callable[[Answered, Listed], None], stop: threading.Event
+) -> tuple[Outcome, str]:
+    """What a pass has listed and could not read, and what broke it; empty where it came to its end."""
+    conductor = ray.remote(max_restarts=-1, **beside_driver())(Conductor).remote()
+    failures: dict[str, str] = {}
+    try:
+        with _stop_told(stop, conductor):
+            for answered, listed in _pass(work, place, runtime, conductor):
                 if answered.failure:
                     failures[answered.block.shard_id] = answered.failure
                 else:
                     see(answered, listed)
-            shard_ids, complete = ray.get(conductor.shard_ids.remote()), ray.get(conductor.listed.remote()).complete
-        except RayError as error:
-            broken, shard_ids, complete = _passing(error), [], False
-            work.ledger.event("pass_broken", error=broken)
-        if stop.is_set():
-            raise RunStoppedError(f"stopped; what is done stays in {work.ledger.output!r}, --resume completes it")
-        done = work.ledger.done()
-        missing = [one for one in shard_ids if not done.whole(one) and one not in failures]
-        if complete and not missing:
-            return Outcome(shard_ids=shard_ids, failures=list(failures.values()))
-        idle = idle + 1 if len(done) == before else 0
-        if idle == MAX_PASSES:
-            why = broken or f"{len(missing)} shards are missing"
-            raise RunStoppedError(f"{idle} passes over the inputs got no further ({why}); try again with --resume")
-        work.ledger.event("pass_again", num_missing=len(missing))
+        listed = ray.get(conductor.listed.remote())
+        outcome = Outcome(shard_ids=ray.get(conductor.shard_ids.remote()), failures=failures)
+    except (RayError, ExecutionTimeoutError) as error:
+        return Outcome(), _passing(error)
+    return outcome, "" if listed.complete else "the listing ended early"
 
 
-def _pass(
-    work: Work, place: Place, runtime: Runtime, conductor: Any, stop: threading.Event
-) -> Iterator[tuple[Answered, Listed]]:
+@contextlib.contextmanager
+def _stop_told(stop: threading.Event, conductor: Any) -> Iterator[None]:
+    """Tells the conductor that ``stop`` is set, also while no block comes, and again as it forgets when it dies."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(STOP_TOLD_EVERY_S):
+            if stop.is_set():
+                with contextlib.suppress(RayError):
+                    ray.get(conductor.stop.remote())
+
+    teller = threading.Thread(target=tell, name="stop", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
+
+
+def _pass(work: Work, place: Place, runtime: Runtime, conductor: Any) -> Iterator[tuple[Answered, Listed]]:
     """Each block that was answered, and what has been listed by then."""
-    listed, asked_at, told = Listed(), 0.0, False
+    listed, asked_at = Listed(), 0.0
     rows = answered_blocks(work, place, runtime, conductor)
+    rows.context.custom_execution_callback_classes.append(EndsWhenShort)
     with warnings.catch_warnings():
         # How many blocks there are isn't known before; that some workers have nothing to do then is no fault.
         warnings.filterwarnings("ignore", "The minimum number of concurrent actors")
         for batch in rows.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-            if stop.is_set() and not told:
-                ray.get(conductor.stop.remote())
-                told = True
             if not listed.complete and time.monotonic() > asked_at + 1:
                 listed, asked_at = ray.get(conductor.listed.remote()), time.monotonic()
             yield pickle.loads(batch["answered"][0].as_buffer()), listed
 
 
-def _passing(error: RayError) -> str:
+def _passing(error: RayError | ExecutionTimeoutError) -> str:
     """What broke a pass, where another may come through; what would come again is raised, an error of ours as it is."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, GeoRayError):
-            raise seen from error
-        inner = seen.cause if isinstance(seen, RayTaskError) else seen.__cause__
-        if isinstance(seen, RayTaskError) and not isinstance(inner, RayError | GeoRayError | None):
-            raise error
-        seen = inner
+    cause: BaseException = error
+    while isinstance(cause, RayTaskError):
+        cause = cause.cause
+    if isinstance(cause, GeoRayError):
+        cause.args = (str(cause).partition("\n")[0],)  # below it Ray Data has added advice on settings of its own
+        raise cause from error
+    if isinstance(cause, ExecutionTimeoutError):
+        return str(cause).strip().splitlines()[0]
+    if not isinstance(cause, RayError):
+        raise error
     return str(error).strip().splitlines()[-1]

@@ -1,6 +1,10 @@
 """What the driver of a bulk run and those who list and read share. Light to import, as it is a process of its own."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,11 @@ class Conductor:
     def stopped(self) -> bool:
         """Whether the run is to end."""
         return self._stopped
+
+
+def told_to_stop(conductor: Any) -> bool:
+    """Whether the run is to end; while the conductor is being started again, it goes on."""
+    try:
+        return bool(ray.get(conductor.stopped.remote()))
+    except RayActorError:
+        return False

@@ -15,16 +15,20 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from botocore.exceptions import BotoCoreError
 
+from geo_ray.data.conductor import told_to_stop
 from geo_ray.data.ledger import Ledger
 from geo_ray.data.parts import Block, Done
 from geo_ray.data.sources import Row, Shard, SourceOptions, batches, open_sources
+from geo_ray.data.work_log import note
 from geo_ray.pipeline.columns import Batch
 
 MAX_RAW_BYTES = 64 * 2**20  # of a block's image files; of larger ones pixels travel, whose size is known
 MAX_PIXEL_BYTES = 96 * 2**20  # of a block
 MAX_ROWS = 512  # of a block
 READ_TRIES = 3  # of a shard that can't be opened
+PASSING = (OSError, BotoCoreError)  # s3fs lets botocore's own errors through when it has tried often enough
 SHARDS_PER_REPORT = 16
 
 
@@ -75,14 +79,12 @@ class BlockReader:
     def blocks(self, shard: Shard, done: frozenset[int]) -> Iterator[Images]:
         """The shard's blocks but those that are done; one with a ``failure`` where the shard can't be read."""
         for number in range(1, READ_TRIES + 1):
-            given = 0
             try:
                 for images in self._blocks(shard, done):
                     yield images
-                    given += 1
                     done |= {images.block.number}
                 return
-            except OSError as error:
+            except PASSING as error:
                 if number == READ_TRIES:
                     block = Block(shard.shard_id, 0, last=False)
                     yield Images(block=block, failure=f"{shard.label}: {' '.join(str(error).split())}")
@@ -103,6 +105,7 @@ class BlockReader:
                 seconds["read"] = time.perf_counter() - start - sum(seconds.values())
             block = Block(shard.shard_id, number, last=rows.ended)
             if number not in done:
+                note("read", block, sum(len(batch["image_id"]) for _, batch in packed))
                 yield Images(block=block, batches=packed, seconds=seconds)
             if block.last:
                 return
@@ -170,7 +173,7 @@ def read_blocks(rows: pa.Table, reader: BlockReader, conductor: Any) -> Iterator
     """A row for each block of the shard in this row; a task."""
     shard, done = pickle.loads(rows["shard"][0].as_buffer())
     for images in reader.blocks(shard, done):
-        if ray.get(conductor.stopped.remote()):
+        if told_to_stop(conductor):
             return
         yield packed("images", images)
 

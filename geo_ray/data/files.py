@@ -109,6 +109,6 @@ def settle(
     for name in ledger.store.names(PREDICTIONS):
         if OURS.fullmatch(name) and name not in files:
             ledger.store.delete(f"{PREDICTIONS}/{name}")
-    for name in ledger.store.names(PARTS):
-        ledger.store.delete(f"{PARTS}/{name}")
+    for block in ledger.parts():
+        ledger.store.delete(f"{PARTS}/{block.name}{SUFFIX}")
     return files

@@ -4,7 +4,7 @@ import itertools
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -12,7 +12,9 @@ from typing import Any
 
 import ray
 
+from geo_ray.data.answering import Answered
 from geo_ray.data.bulk import Outcome, Work, answer_all
+from geo_ray.data.conductor import Listed
 from geo_ray.data.feed import rows_per_block
 from geo_ray.data.files import Segment, settle, write_file
 from geo_ray.data.lease import Lease
@@ -23,7 +25,8 @@ from geo_ray.data.sources import SourceOptions, Sources, open_sources
 from geo_ray.errors import ErrorBudgetError, InputError, RunStoppedError
 from geo_ray.index.store import check_info, read_info
 from geo_ray.models.bundle import INDEX, Bundle, open_bundle
-from geo_ray.pipeline.graph import embedding_graph, graph_of
+from geo_ray.pipeline.columns import HAS_LOCATION
+from geo_ray.pipeline.graph import check_exif, embedding_graph, graph_of
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
 from geo_ray.remote.shard_files import ShardSet, find_shards
@@ -47,12 +50,16 @@ class GeotagOptions:
     index_replicas: int = 1
     features: bool = False  # write image features in place of answers
     dtype: str = "auto"  # what the tower computes in: float32, bfloat16, float16, or what the device is fast in
+    exif: str = "ignore"  # photos that carry a position: ignore it, skip them, or compare it with the answer
     resume: bool = False
     max_problem_share: float = 0.1  # above it the job fails, after all answers are written
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_problem_share <= 1:
             raise InputError(f"max_problem_share={self.max_problem_share} must be from 0 to 1")
+        check_exif(self.exif)
+        if self.features and self.exif != "ignore":
+            raise InputError(f"exif={self.exif!r} is for answers; leave it out where features are written")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +90,7 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     if options.features:
         graph = embedding_graph(bundle, views, options.dtype)
     else:
-        graph = graph_of(bundle, options.top_k, views, options.dtype)
+        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif)
     ledger = Ledger(options.output)
     settings = {ROWS_PER_BLOCK: _block_size(sources, bundle)}
     if not dry_run:
@@ -113,6 +120,7 @@ def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunK
         image_folder=options.sources.image_folder,
         dtype=options.dtype,
         index=index.generation if index else "",
+        exif=options.exif,
     )
 
 
@@ -146,8 +154,10 @@ def find_index(address: str, bundle: Bundle) -> ShardSet:
     return index
 
 
-def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
+def geotag(job: GeotagJob, place: Place, see: Callable[[Answered], None] = lambda answered: None) -> dict[str, Any]:
     """Geotag the job's inputs on the connected Ray and write the predictions; returns the manifest.
+
+    ``see`` is called for each block that is done.
 
     Raises ``ErrorBudgetError`` when more than the allowed share of rows has a problem; everything is written by then.
     ``RunStoppedError`` where something is left to do: the process was told to end, or inputs can't be read now.
@@ -156,10 +166,15 @@ def geotag(job: GeotagJob, place: Place) -> dict[str, Any]:
     with Lease(ledger.store) as lease, stopped_by_signals() as stop:
         ledger.reopen()
         progress = RunProgress(_num_rows(ledger.files()), lambda line: _say(ledger, line))
+
+        def done(answered: Answered, listed: Listed) -> None:
+            progress.see(answered, listed)
+            see(answered)
+
         ledger.event("started", num_blocks_done=len(ledger.done()))
         try:
             with index_runtime(job.index, place) if job.index else nullcontext(_runtime(place)) as runtime:
-                outcome = answer_all(job.work, place, runtime, progress.see, stop)
+                outcome = answer_all(job.work, place, runtime, done, stop)
         except RunStoppedError as error:
             ledger.event("stopped", reason=str(error), num_images=progress.num_rows)
             raise
@@ -200,7 +215,7 @@ def _manifest(job: GeotagJob, files: Files, progress: RunProgress, seconds: floa
         problems.update(written.problems)
     return {
         "inputs": list(job.options.inputs),
-        "options": {"top_k": job.options.top_k, "max_problem_share": job.options.max_problem_share},
+        "options": {name: getattr(job.options, name) for name in ("top_k", "max_problem_share", "exif")},
         "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},
         "versions": {name: version(name) for name in ("geo-ray", "ray", "torch", "pyarrow")}
         | {"python": platform.python_version()},
@@ -215,8 +230,9 @@ def _manifest(job: GeotagJob, files: Files, progress: RunProgress, seconds: floa
 
 def _check_read(outcome: Outcome, ledger: Ledger) -> None:
     if outcome.failures:
-        listed = "; ".join(outcome.failures[:3])
-        ledger.event("unread", failures=outcome.failures[:100])
+        failures = list(outcome.failures.values())
+        listed = "; ".join(failures[:3])
+        ledger.event("unread", failures=failures[:100])
         raise RunStoppedError(
             f"{len(outcome.failures)} of {len(outcome.shard_ids)} pieces of the inputs can't be read ({listed}); "
             "all others are answered and written, --resume tries these again"
@@ -224,12 +240,13 @@ def _check_read(outcome: Outcome, ledger: Ledger) -> None:
 
 
 def _check_budget(manifest: dict[str, Any], allowed: float) -> None:
-    problems: dict[str, int] = manifest["problems"]
-    share = sum(problems.values()) / max(1, manifest["num_images"])
+    problems: dict[str, int] = dict(manifest["problems"])
+    asked = manifest["num_images"] - problems.pop(HAS_LOCATION, 0)
+    share = sum(problems.values()) / max(1, asked)
     if share > allowed:
         listed = ", ".join(f"{count} {code}" for code, count in problems.items())
         raise ErrorBudgetError(
-            f"{sum(problems.values())} of {manifest['num_images']} images have a problem "
+            f"{sum(problems.values())} of {asked} images have a problem "
             f"({share:.1%}, allowed {allowed:.1%}): {listed}; "
             "all rows are written, raise --max-problem-share to accept this"
         )

@@ -48,7 +48,7 @@ class Lease:
 
     def check(self) -> None:
         """Raise ``OutputError`` where another run has taken the output over, as it may after long silence of ours."""
-        if self._lost:
+        if self._lost or self._holder().get("token") != self._mine["token"]:
             raise OutputError(f"output {self._store.uri!r} was taken over by another run; this one ends here")
 
     def _wait_for_its_end(self) -> None:
@@ -61,6 +61,8 @@ class Lease:
             if _is_dead(holder) or age > self._stale_s:
                 self._store.delete(LOCK)
                 return
+            if _is_here(holder):  # and lives: no sign of it need be waited for
+                break
             time.sleep(min(1.0, self._stale_s / 4))
         if self._store.read(LOCK) is not None:
             raise OutputError(
@@ -97,11 +99,14 @@ def _space() -> str:
         return ""
 
 
+def _is_here(holder: dict[str, Any]) -> bool:
+    """Whether the run's process was started on this machine, where its number can be looked up."""
+    return bool(_space()) and (holder.get("host"), holder.get("space")) == (socket.gethostname(), _space())
+
+
 def _is_dead(holder: dict[str, Any]) -> bool:
     """Whether the run's process was on this machine and is no more."""
-    if (holder.get("host"), holder.get("space")) != (socket.gethostname(), _space()):
-        return False
-    return bool(holder["space"]) and _started(holder["pid"]) != holder["started"]
+    return _is_here(holder) and _started(holder["pid"]) != holder["started"]
 
 
 def _started(pid: int) -> int | None:

@@ -105,9 +105,10 @@ class Ledger:
         return {block for name in names if (block := block_of(name)) is not None}
 
     def files(self) -> Files:
-        """What the files of predictions hold."""
+        """What the files of predictions hold; of one that was noted and is lost, nothing is done."""
         held: dict[str, list[Any]] = json.loads(self.store.read(LEDGER) or b"{}")
-        return {name: [_written(*entry) for entry in entries] for name, entries in held.items()}
+        there = set(self.store.names(PREDICTIONS)) if held else set[str]()
+        return {name: [_written(*entry) for entry in entries] for name, entries in held.items() if name in there}
 
     def write_files(self, files: Files) -> None:
         """Note what the files of predictions hold from now on."""

@@ -24,7 +24,8 @@ def stopped_by_signals() -> Iterator[threading.Event]:
 
     def told(number: int, frame: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, before[signal.Signals(number)])
+        for one, handler in before.items():
+            signal.signal(one, handler)
         name = signal.Signals(number).name
         print(f"{name}: what is under way is finished first; once more ends at once", file=sys.stderr, flush=True)
 
