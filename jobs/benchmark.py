@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from safetensors.torch import save_file
 from geo_ray.cells.store import read_partition, write_partition
 from geo_ray.data.bulk import answer_all
 from geo_ray.data.geotag import GeotagOptions, prepare
-from geo_ray.data.throughput import bare_processes, bulk_job, compare, daft_query, data_loader
+from geo_ray.data.throughput import Done, bare_processes, bulk_job, compare, daft_query, data_loader
 from geo_ray.datasets import earth
 from geo_ray.index.split import split_index
 from geo_ray.index.store import PrototypeIndex, encode_features, read_index, write_index
@@ -35,6 +36,7 @@ from geo_ray.remote.runtime import connected
 from geo_ray.remote.shard_client import ShardRuntime
 from geo_ray.remote.shard_group import index_runtime
 
+Way = Callable[[Path, str, Place, Path], list[Done]]  # a table of images, a bundle, how wide, and a folder
 NUM_FILES = 1000  # distinct images; they are read over and over
 
 
@@ -93,14 +95,15 @@ def throughput(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        for name, write_bundle, write_files, batch in (
-            ("ViT-S-32", lambda: write_vit_bundle(root / "vit"), write_photos, 32),
-            ("earth-tiny", lambda: "earth-tiny", write_crops, 256),
+        vit = write_vit_bundle(root / "vit") if options.only in ("", "ViT-S-32") else ""
+        for name, bundle, write_files, batch in (
+            ("ViT-S-32", vit, write_photos, 32),
+            ("earth-tiny", "earth-tiny", write_crops, 256),
         ):
             if options.only in ("", name):
                 table = _table_of(write_files(root / f"{name}-images"), options.num_images, root / f"{name}.csv")
                 place = Place(num_workers=options.workers, batch_size=batch)
-                rows += _compare(name, write_bundle(), table, place, root / name)
+                rows += _compare(name, bundle, table, place, root / name)
     return rows
 
 
@@ -112,7 +115,11 @@ def _table_of(files: list[str], num_images: int, table: Path) -> Path:
 
 
 def _compare(name: str, bundle: str, table: Path, place: Place, root: Path) -> list[dict[str, Any]]:
-    ways = {"bare": bare_processes, "geo-ray": bulk_job, "dataloader": data_loader}
+    ways: dict[str, Callable[[Path, str, Place, Path], list[Done]]] = {
+        "bare": bare_processes,
+        "geo-ray": bulk_job,
+        "dataloader": data_loader,
+    }
     if importlib.util.find_spec("daft"):
         ways["daft"] = daft_query
     for way in ways:

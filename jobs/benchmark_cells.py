@@ -8,18 +8,14 @@ looking places up is lower where more do.
 """
 
 import argparse
-import contextlib
 import json
 import math
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from geo_ray.atlas.boundaries import Boundaries, boundaries
 from geo_ray.cells.check import check_partition
@@ -27,31 +23,10 @@ from geo_ray.cells.semantic import PARAMETERS
 from geo_ray.datasets.earth import locations_file
 from geo_ray.evaluation.tables import read_points
 from geo_ray.remote.build_benchmark import estimate_seconds, resampled, timed_build
+from geo_ray.remote.peak_memory import peak_memory
 from geo_ray.remote.runtime import connected
 
 EIGHT = ("AU", "BE", "DE", "FR", "GB", "IT", "JP", "NL")
-
-
-@contextlib.contextmanager
-def peak_memory() -> Iterator[dict[str, float]]:
-    """The highest memory of this process and all below it, in GiB, once the context has ended."""
-    peak, done, process = {"peak_gib": 0.0}, threading.Event(), psutil.Process()
-
-    def follow() -> None:
-        while not done.wait(0.5):
-            total = 0
-            for member in (process, *process.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
-                    total += member.memory_full_info().pss
-            peak["peak_gib"] = max(peak["peak_gib"], total / 2**30)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
 
 
 def of_countries(areas: Boundaries, codes: tuple[str, ...]) -> Boundaries:

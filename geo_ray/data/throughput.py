@@ -188,7 +188,7 @@ def daft_query(table: Path, bundle: str, place: Place, folder: Path) -> list[Don
         def __init__(self) -> None:
             self._built = graph_of(open_bundle(bundle)).build(Runtime(num_threads=place.cpus_per_worker))
 
-        @daft.method.batch(return_dtype=kind, batch_size=place.batch_size, unnest=True)
+        @daft.method.batch(return_dtype=kind, batch_size=place.batch_size, unnest=True)  # type: ignore[untyped-decorator,unused-ignore]
         def answer(self, ids: Any, uris: Any, contents: Any) -> pa.Array:
             columns = (ids.cast(daft.DataType.string()).to_pylist(), uris.to_pylist(), contents.to_pylist())
             answers = stamped_table(self._built(source_batch(*columns, [""] * len(ids))))
