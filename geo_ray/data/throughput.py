@@ -163,7 +163,7 @@ def data_loader(table: Path, bundle: str, place: Place, folder: Path) -> list[Do
     The model has as many threads as the workers have CPUs in all, as a plain loop would.
     """
     inputs = list_inputs([str(table)])
-    decode, rest = graph_of(open_bundle(bundle)).split(1)
+    decode, rest = graph_of(open_bundle(bundle)).split_at_pixels()
     built = rest.build(Runtime(device=place.device, num_threads=place.num_workers * place.cpus_per_worker))
     loader = torch.utils.data.DataLoader(
         _Files(inputs, decode), batch_size=place.batch_size, num_workers=place.num_workers, collate_fn=_collate,

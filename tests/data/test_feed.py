@@ -147,7 +147,7 @@ def test_other_errors_are_no_matter_of_trying_again(naps):
 @pytest.fixture(scope="module")
 def graphs():
     """The graph of the bundle that ships, cut after decoding."""
-    return graph_of(open_bundle("earth-tiny"), None, 1, "float32").split(1)
+    return graph_of(open_bundle("earth-tiny"), None, 1, "float32").split_at_pixels()
 
 
 def answers(graphs, images):
