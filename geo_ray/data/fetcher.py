@@ -32,9 +32,12 @@ class Fetcher:
         self._client = self._run(_client(self._policy, self._resolver)).result()
         return self
 
-    def submit(self, url: str) -> Future[Content]:
+    def submit(self, url: str) -> Future[list[Content]]:
         """Start to fetch a URL."""
-        return self._run(self._client.fetch(url))
+        return self._run(self._fetch(url))
+
+    async def _fetch(self, url: str) -> list[Content]:
+        return [await self._client.fetch(url)]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._run(_end(self._client)).result()

@@ -13,14 +13,14 @@ WINDOW_BYTES = 256 * 2**20
 
 
 def in_order(
-    reads: Iterable[tuple[Tag, list[Future[Content]]]], max_reads: int, max_bytes: int = WINDOW_BYTES
+    reads: Iterable[tuple[Tag, list[Future[list[Content]]]]], max_reads: int, max_bytes: int = WINDOW_BYTES
 ) -> Iterator[tuple[Tag, list[Content]]]:
     """The results of reads in their order; the next ones start while earlier ones are waited for.
 
-    ``reads`` is pulled, which starts a read, while fewer than ``max_reads`` are under way and what has come holds no
+    A read may bring several contents. ``reads`` is pulled, which starts a read, while fewer than ``max_reads`` are under way and what has come holds no
     more than ``max_bytes``.
     """
-    window: deque[tuple[Tag, list[Future[Content]]]] = deque()
+    window: deque[tuple[Tag, list[Future[list[Content]]]]] = deque()
     held = _Held()
     for tag, futures in reads:
         window.append((tag, futures))
@@ -39,15 +39,19 @@ class _Held:
         self.size = 0
         self._lock = Lock()
 
-    def came(self, future: Future[Content]) -> None:
+    def came(self, future: Future[list[Content]]) -> None:
         if not future.cancelled() and future.exception() is None:
-            self._add(len(future.result()[0] or b""))
+            self._add(_num_bytes(future.result()))
 
-    def taken(self, tag: Tag, futures: list[Future[Content]]) -> tuple[Tag, list[Content]]:
-        contents = [future.result() for future in futures]
-        self._add(-sum(len(content or b"") for content, _ in contents))
+    def taken(self, tag: Tag, futures: list[Future[list[Content]]]) -> tuple[Tag, list[Content]]:
+        contents = [content for future in futures for content in future.result()]
+        self._add(-_num_bytes(contents))
         return tag, contents
 
     def _add(self, count: int) -> None:
         with self._lock:
             self.size += count
+
+
+def _num_bytes(contents: list[Content]) -> int:
+    return sum(len(content or b"") for content, _ in contents)

@@ -105,7 +105,7 @@ def test_a_second_signal_ends_at_once(start, crops, tmp_path):
     process.send_signal(signal.SIGINT)
     os.kill(process.pid, signal.SIGCONT)
     code, lines = ended(process)
-    assert code == signal.SIGTERM  # Ray's own way to end by it
+    assert code == 128 + signal.SIGTERM
     assert lines == ["SIGINT: what is under way is finished first; once more ends at once"]
     assert events(output)[-1] == "started"
     assert ended(start(output, "--resume")) == (0, [])

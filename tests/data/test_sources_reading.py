@@ -24,9 +24,9 @@ def test_reads_come_in_order_and_no_more_are_under_way_than_allowed():
             future = Future()
             started.append(future)
             if number % 3:
-                future.set_result((b"%d" % number, ""))
+                future.set_result([(b"%d" % number, "")])
             else:
-                threading.Timer(0.01, future.set_result, [(b"%d" % number, "")]).start()
+                threading.Timer(0.01, future.set_result, [[(b"%d" % number, "")]]).start()
             yield number, [future]
 
     taken = []
@@ -43,12 +43,29 @@ def test_no_more_bytes_are_held_than_allowed():
     def reads():
         for number in range(50):
             future = Future()
-            future.set_result((bytes(1000), ""))
+            future.set_result([(bytes(1000), "")])
             pulled.append(number)
             yield number, [future]
 
     ahead = [len(pulled) - tag for tag, _ in in_order(reads(), max_reads=40, max_bytes=5000)]
     assert max(ahead) == 6
+
+
+def test_several_files_are_read_at_a_time_and_items_keep_their_views(tmp_path):
+    fsspec.filesystem("memory").pipe("/apart/x.jpg", b"x")
+    places, items = {}, []
+    for number in range(40):
+        views = [f"{tmp_path}/{number}-{view}.jpg" for view in range(1 + number % 3)]
+        for view in views:
+            places[view] = view.encode()
+            (tmp_path / view).write_bytes(view.encode())
+        if number % 13 == 12:
+            views.append("memory://apart/x.jpg")
+        items.append(Input(image_id=str(number), uri=views[0], more_views=tuple(views[1:])))
+    with Reader(policy()) as reader:
+        rows = list(reader.rows(items))
+    assert [row.image_id for row in rows] == [item.image_id for item in items]
+    assert [row.contents for row in rows] == [tuple(places.get(uri, b"x") for uri in item.views) for item in items]
 
 
 def test_what_fails_in_a_read_is_raised():
@@ -118,4 +135,4 @@ def test_urls_are_fetched_as_the_policy_says():
     with serving({"c.jpg": lambda h: h.reply()}) as server:
         assert read_bytes(f"{server.url}/c.jpg") == (None, "blocked_address")
         with Reader(FetchPolicy(allow_private=True, ports=(server.port,))) as reader:
-            assert reader.submit(f"{server.url}/c.jpg").result() == (IMAGE, "")
+            assert reader.submit([f"{server.url}/c.jpg"]).result() == [(IMAGE, "")]
