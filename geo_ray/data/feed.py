@@ -42,10 +42,14 @@ class Images:
     failure: str = ""
 
 
-def rows_per_block(pixel_bytes: int, num_rows: int | None = None) -> int:
-    """How many rows a block has at most, given the bytes of an item's pixels; few inputs make more, smaller blocks."""
+def rows_per_block(pixel_bytes: int, micro_batch: int, num_rows: int | None = None) -> int:
+    """How many rows a block has at most, given the bytes of an item's pixels; few inputs make more, smaller blocks.
+
+    A multiple of what the encoder takes at a time where it is not less than that, as it computes for full ones.
+    """
     most = max(1, min(MAX_ROWS, MAX_PIXEL_BYTES // pixel_bytes))
-    return most if num_rows is None else min(most, max(16, num_rows // 16))
+    rows = most if num_rows is None else min(most, max(16, num_rows // 16))
+    return rows if rows < micro_batch else rows - rows % micro_batch
 
 
 class _Ahead(Iterator[Row]):

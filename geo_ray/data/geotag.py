@@ -33,6 +33,7 @@ from geo_ray.remote.shard_files import ShardSet, find_shards
 from geo_ray.remote.shard_group import index_runtime
 
 FEW = 8192  # inputs that are counted before a run begins; of more, blocks are as large as they get
+BLOCKS_PER_SHARD = 4  # of named images, about: the last block of a shard is seldom full, and fills no micro-batch
 ROWS_PER_BLOCK = "rows_per_block"
 MANIFEST_ENTRIES = ("ref", "kind", "description", "licence", "fingerprint", "encoder_fingerprint")  # of the bundle
 
@@ -98,7 +99,7 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     size = settings[ROWS_PER_BLOCK]
     work = Work(
         inputs=options.inputs,
-        options=replace(options.sources, rows_per_shard=max(1, size // 2)),
+        options=replace(options.sources, rows_per_shard=BLOCKS_PER_SHARD * size),
         num_views=views,
         graph=graph,
         ledger=ledger,
@@ -131,7 +132,8 @@ def _block_size(sources: Sources, bundle: Bundle) -> int:
         num_rows += FEW if shard.num_rows is None else shard.num_rows
         if num_rows >= FEW:
             break
-    return rows_per_block(sources.num_views * 3 * bundle.encoder.image_size**2, num_rows if num_rows < FEW else None)
+    pixel_bytes = sources.num_views * 3 * bundle.encoder.image_size**2
+    return rows_per_block(pixel_bytes, bundle.encoder.micro_batch, num_rows if num_rows < FEW else None)
 
 
 def find_index(address: str, bundle: Bundle) -> ShardSet:

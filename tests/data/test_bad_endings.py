@@ -16,7 +16,7 @@ from geo_ray.cli import main
 from tests.crops import write_crops
 from tests.data.s3_server import s3_server
 
-NUM_IMAGES = 640  # 32 blocks of 20 rows, so that there is a middle
+NUM_IMAGES = 640  # in blocks of 32 rows at most, so that there is a middle
 AGAIN = 75
 
 
@@ -89,7 +89,7 @@ def test_a_signal_lets_what_is_under_way_be_committed(start, crops, tmp_path, nu
         f"geo-ray geotag: stopped; what is done stays in {str(output)!r}, --resume completes it",
     ]
     left = names_below(output / "parts")
-    assert 2 <= len(left) < NUM_IMAGES // 20  # what waited to be answered was left
+    assert 2 <= len(left) < NUM_IMAGES // 32  # what waited to be answered was left
     assert events(output)[-1] == "stopped"
     assert not (output / "_SUCCESS").exists()
     assert ended(start(output, "--resume")) == (0, [])

@@ -228,18 +228,23 @@ def test_shards_of_a_folder_are_read_like_any(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pixel_bytes", "num_rows", "expected"),
+    ("pixel_bytes", "micro_batch", "num_rows", "expected"),
     [
-        (1, None, MAX_ROWS),
-        (MAX_PIXEL_BYTES, None, 1),
-        (10 * MAX_PIXEL_BYTES, None, 1),
-        (MAX_PIXEL_BYTES // 100, None, 100),
-        (1, 0, 16),
-        (1, 320, 20),
-        (1, 10**6, MAX_ROWS),
-        (MAX_PIXEL_BYTES // 10, 10**6, 10),
-        (MAX_PIXEL_BYTES // 10, 1, 10),
+        (1, 1, None, MAX_ROWS),
+        (MAX_PIXEL_BYTES, 1, None, 1),
+        (10 * MAX_PIXEL_BYTES, 1, None, 1),
+        (MAX_PIXEL_BYTES // 100, 1, None, 100),
+        (1, 1, 0, 16),
+        (1, 1, 320, 20),
+        (1, 1, 10**6, MAX_ROWS),
+        (MAX_PIXEL_BYTES // 10, 1, 10**6, 10),
+        (MAX_PIXEL_BYTES // 10, 1, 1, 10),
+        (1, 32, None, MAX_ROWS),
+        (MAX_PIXEL_BYTES // 100, 32, None, 96),
+        (MAX_PIXEL_BYTES // 100, 64, 10**6, 64),
+        (1, 16, 700, 32),
+        (1, 64, 700, 43),
     ],
 )
-def test_rows_of_a_block(pixel_bytes, num_rows, expected):
-    assert rows_per_block(pixel_bytes, num_rows) == expected
+def test_rows_of_a_block(pixel_bytes, micro_batch, num_rows, expected):
+    assert rows_per_block(pixel_bytes, micro_batch, num_rows) == expected
