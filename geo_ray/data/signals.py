@@ -19,7 +19,8 @@ def stopped_by_signals() -> Iterator[threading.Event]:
     """An event that SIGTERM and Ctrl-C set, the first time; the second time they end the process at once.
 
     Then with the exit code that shells give such an end, and with it the processes that it started, which a local Ray
-    has; an exception instead would come wherever the process is, also where a library makes something else of it. Only the main thread may ask for signals; elsewhere nothing sets the event.
+    has; an exception instead would come wherever the process is, also where a library makes something else of it.
+    Only the main thread may ask for signals; elsewhere nothing sets the event.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

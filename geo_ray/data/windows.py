@@ -17,8 +17,8 @@ def in_order(
 ) -> Iterator[tuple[Tag, list[Content]]]:
     """The results of reads in their order; the next ones start while earlier ones are waited for.
 
-    A read may bring several contents. ``reads`` is pulled, which starts a read, while fewer than ``max_reads`` are under way and what has come holds no
-    more than ``max_bytes``.
+    A read may bring several contents. ``reads`` is pulled, which starts a read, while fewer than ``max_reads`` are
+    under way and what has come holds no more than ``max_bytes``.
     """
     window: deque[tuple[Tag, list[Future[list[Content]]]]] = deque()
     held = _Held()
