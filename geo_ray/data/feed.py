@@ -52,22 +52,23 @@ def rows_per_block(pixel_bytes: int, micro_batch: int, num_rows: int | None = No
     return rows if rows < micro_batch else rows - rows % micro_batch
 
 
-class _Ahead(Iterator[Row]):
+class _Ahead(Iterator[Row | None]):
     """Rows, and whether there are more."""
 
-    def __init__(self, rows: Iterator[Row]) -> None:
-        self._rows, self._next = rows, next(rows, None)
+    def __init__(self, rows: Iterator[Row | None]) -> None:
+        self._rows = rows
+        self._next = list(itertools.islice(rows, 1))
 
-    def __next__(self) -> Row:
-        if self._next is None:
+    def __next__(self) -> Row | None:
+        if not self._next:
             raise StopIteration
-        row, self._next = self._next, next(self._rows, None)
+        (row,), self._next = self._next, list(itertools.islice(self._rows, 1))
         return row
 
     @property
     def ended(self) -> bool:
         """Whether there are no more."""
-        return self._next is None
+        return not self._next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ class BlockReader:
                     time.sleep(2.0**number)
 
     def _blocks(self, shard: Shard, done: frozenset[int]) -> Iterator[Images]:
-        rows = _Ahead(shard.rows())
+        rows = _Ahead(shard.rows_but(lambda number: number // self.rows_per_block in done))
         for number in itertools.count():
             start, here = time.perf_counter(), itertools.islice(rows, self.rows_per_block)
             packed: tuple[tuple[bool, Batch], ...] = ()
@@ -105,7 +106,7 @@ class BlockReader:
                 for _ in here:
                     pass
             else:
-                packed, seconds = self._pack(here)
+                packed, seconds = self._pack(row for row in here if row is not None)
                 seconds["read"] = time.perf_counter() - start - sum(seconds.values())
             block = Block(shard.shard_id, number, last=rows.ended)
             if number not in done:

@@ -132,7 +132,9 @@ class Ledger:
         self.store.delete(SUCCESS)
 
     def finish(self, manifest: dict[str, Any]) -> None:
-        """Write ``manifest.json`` and, last, ``_SUCCESS``."""
+        """Write ``manifest.json`` and, last, ``_SUCCESS``; what killed writers have left goes before."""
+        for folder in (PARTS, PREDICTIONS):
+            self.store.sweep(folder)
         self._write_json(MANIFEST, manifest)
         self.store.write(SUCCESS, b"")
 

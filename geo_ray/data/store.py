@@ -48,6 +48,10 @@ class Store(ABC):
         """Take a file away, if it is there."""
 
     @abstractmethod
+    def sweep(self, folder: str) -> None:
+        """Take away what writers that were killed have left in a folder."""
+
+    @abstractmethod
     def age_s(self, name: str) -> float | None:
         """Seconds since a file was written, or None where there is none."""
 
@@ -124,6 +128,12 @@ class FolderStore(Store):
         with self._errors():
             (self._root / name).unlink(missing_ok=True)
 
+    def sweep(self, folder: str) -> None:
+        """See ``Store.sweep``."""
+        with self._errors():
+            for partial in (self._root / folder).glob(f"{PARTIAL}*"):
+                partial.unlink(missing_ok=True)
+
     def age_s(self, name: str) -> float | None:
         """See ``Store.age_s``."""
         with self._errors():
@@ -180,6 +190,9 @@ class ObjectStore(Store):
         """See ``Store.delete``."""
         with self._errors(), contextlib.suppress(FileNotFoundError):
             self._again(lambda: self._fs.rm_file(f"{self._root}/{name}"))
+
+    def sweep(self, folder: str) -> None:
+        """See ``Store.sweep``: objects come whole or not at all."""
 
     def age_s(self, name: str) -> float | None:
         """See ``Store.age_s``; by the store's clock and this machine's."""

@@ -20,6 +20,8 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[dict[str, f
     """
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "local")
+    # Errors that matter are raised where results are asked for; others are of Ray's own actors, when they are killed.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     if address == "local":
         _start_local(num_cpus or (os.cpu_count() or 1) + 2)
     else:

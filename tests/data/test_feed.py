@@ -14,7 +14,7 @@ from PIL import Image
 from geo_ray.data import feed
 from geo_ray.data.feed import MAX_PIXEL_BYTES, MAX_ROWS, READ_TRIES, BlockReader, rows_per_block
 from geo_ray.data.parts import Block
-from geo_ray.data.sources import Row, Shard, open_sources
+from geo_ray.data.sources import Input, Row, Shard, open_sources, reading
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.stage import Runtime
@@ -136,6 +136,21 @@ def test_a_shard_that_cannot_be_read_says_why_after_what_could(naps, error):
     assert not last.batches
     assert len(naps) == READ_TRIES - 1
     assert len(shard.failures) == 9 - READ_TRIES
+
+
+def test_files_of_blocks_that_are_done_are_not_read(tmp_path, monkeypatch):
+    read, read_file = [], reading._read_local
+    monkeypatch.setattr(reading, "_read_local", lambda path: [read.append(path), read_file(path)][1])
+    inputs = [Input(image_id=str(n), uri=f"{tmp_path}/{n}") for n in range(18)]
+    for item in inputs:
+        (tmp_path / item.image_id).write_bytes(item.image_id.encode())
+    shard = reading.FilesShard(label="files", inputs=tuple(inputs), num_rows=18)
+    blocks = list(reader().blocks(shard, frozenset({0, 2, 3})))  # of four rows each
+    assert [(images.block.number, images.block.last) for images in blocks] == [(1, False), (4, True)]
+    assert [c for images in blocks for _, batch in images.batches for c in batch["bytes"]] == [
+        str(n).encode() for n in (4, 5, 6, 7, 16, 17)
+    ]
+    assert sorted(read) == sorted(f"{tmp_path}/{n}" for n in (4, 5, 6, 7, 16, 17))
 
 
 def test_other_errors_are_no_matter_of_trying_again(naps):

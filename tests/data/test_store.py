@@ -159,7 +159,12 @@ def test_a_write_that_fails_leaves_the_file_and_nothing_beside_it(tmp_path, monk
 def test_what_a_killed_writer_left_is_no_file(tmp_path):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / f"{PARTIAL}0123").write_bytes(b"PAR1")
-    assert open_store(str(tmp_path)).names("parts") == []
+    (tmp_path / "parts" / "whole").write_bytes(b"PAR1")
+    store = open_store(str(tmp_path))
+    assert store.names("parts") == ["whole"]
+    store.sweep("parts")
+    store.sweep("not there")
+    assert os.listdir(tmp_path / "parts") == ["whole"]
 
 
 @pytest.mark.parametrize(

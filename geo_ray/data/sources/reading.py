@@ -6,7 +6,7 @@ import os
 import random
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -81,6 +81,13 @@ class FilesShard(Shard):
         """A row for each image."""
         with Reader(self.policy, self.access) as reader:
             yield from reader.rows(self.inputs)
+
+    def rows_but(self, skip: Callable[[int], bool]) -> Iterator[Row | None]:
+        """A row for each image; None for those to be skipped, which are not read."""
+        wanted = [not skip(number) for number in range(len(self.inputs))]
+        with Reader(self.policy, self.access) as reader:
+            rows = reader.rows(itertools.compress(self.inputs, wanted))
+            yield from (next(rows) if one else None for one in wanted)
 
 
 def read_bytes(uri: str) -> Content:

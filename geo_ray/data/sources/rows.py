@@ -11,7 +11,7 @@ import hashlib
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,13 @@ class Shard(ABC):
         Raises ``OSError`` where the shard itself can't be read now; trying again may help. A container that is damaged
         gives what lies before the damage, and then one row with the problem ``damaged_file``.
         """
+
+    def rows_but(self, skip: Callable[[int], bool]) -> Iterator[Row | None]:
+        """The rows, of which those whose numbers are to be skipped may come as None, unread.
+
+        What is read through from its start, as a tar is, comes whole.
+        """
+        return self.rows()
 
 
 def batches(
