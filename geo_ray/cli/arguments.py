@@ -21,6 +21,16 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+def range_of(text: str) -> tuple[int, int | None]:
+    """The numbers that ``8`` or ``2-16`` say, for ``argparse``: the least, and the most where that is another."""
+    least, dash, most = text.partition("-")
+    if not dash:
+        return at_least_one(least), None
+    if at_least_one(most) < at_least_one(least):
+        raise argparse.ArgumentTypeError(f"{text} ends before it begins")
+    return int(least), int(most)
+
+
 def add_address(parser: argparse.ArgumentParser) -> None:
     """Add the option that says which Ray to run on."""
     where = "Ray to run on: local, auto or HOST:PORT (default: auto, the cluster of RAY_ADDRESS, or else this machine)"

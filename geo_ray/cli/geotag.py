@@ -4,7 +4,7 @@ import argparse
 import itertools
 from typing import Any
 
-from geo_ray.cli.arguments import add_address, at_least_one, command
+from geo_ray.cli.arguments import add_address, at_least_one, command, range_of
 from geo_ray.errors import InputError
 
 MAX_PRINTED = 20  # images that are answered on the terminal, without --output
@@ -57,9 +57,11 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto", help=(
         "numbers that the encoder computes in (default: auto, what the device is fast in)"))  # fmt: skip
     add_address(parser)
-    parser.add_argument(
-        "--workers", type=at_least_one, metavar="N", help="actors that hold the model (default: one a GPU or CPU)"
-    )
+    parser.add_argument("--workers", type=range_of, default=(None, None), metavar="N|MIN-MAX", help=(
+        "actors that hold the model; a range grows with the work, where the cluster has room or adds nodes "
+        "(default: one a GPU or CPU)"))  # fmt: skip
+    parser.add_argument("--worker-memory", type=float, metavar="GIB", help=(
+        "memory that Ray sets aside for each worker (default: by the size of the bundle)"))  # fmt: skip
     parser.add_argument("--batch-size", type=at_least_one, default=256, metavar="N", help="images taken at once")
     budget = "exit with 1 when more of the images can't be answered (default: %(default)s)"
     parser.add_argument("--max-problem-share", type=float, default=0.1, metavar="SHARE", help=budget)
@@ -126,7 +128,7 @@ def _source_options(arguments: argparse.Namespace) -> Any:
 
 def _geotag_bulk(arguments: argparse.Namespace) -> None:
     from geo_ray.data.geotag import GeotagOptions, geotag, prepare, summary_text
-    from geo_ray.data.plan import dry_run_text, plan_text
+    from geo_ray.data.plan import dry_run_text, plan_text, worker_memory
     from geo_ray.remote.place import plan
     from geo_ray.remote.runtime import connected
 
@@ -145,9 +147,12 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         max_problem_share=arguments.max_problem_share,
     )
     job = prepare(options, dry_run=arguments.dry_run)
+    num_workers, max_workers = arguments.workers
+    asked = arguments.worker_memory
     with connected(arguments.address) as resources:
         place = plan(
-            resources["CPU"], resources.get("GPU", 0), arguments.workers, arguments.batch_size,
+            resources["CPU"], resources.get("GPU", 0), num_workers, arguments.batch_size, max_workers=max_workers,
+            memory=resources["memory"], memory_per_worker=worker_memory(job) if asked is None else int(asked * 2**30),
             num_index_shards=job.num_index_shards, num_index_replicas=options.index_replicas,
         )  # fmt: skip
         if arguments.dry_run:

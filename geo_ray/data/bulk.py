@@ -5,7 +5,6 @@ next one does: that a block is done is decided by its part alone.
 """
 
 import contextlib
-import math
 import pickle
 import threading
 import time
@@ -34,6 +33,9 @@ from geo_ray.remote.place import Place, beside_driver
 MAX_PASSES = 5  # in a row that commit nothing new
 PAUSE_S = 10.0  # before the second of these, twice that before the third: nodes that died are noticed after 30 s
 STOP_TOLD_EVERY_S = 0.5
+# Rows that a task has ready before it waits. Ray Data comes for them some eight times a second, for no more than these:
+# with its own two, listing gave 16 shards a second at most.
+LISTED_AHEAD, READ_AHEAD = 32, 2
 CPUS_TO_LIST, CPUS_TO_READ = 0.01, 0.5  # different, or Ray Data runs both in one task, and nothing side by side
 
 
@@ -82,13 +84,18 @@ class Step:
     num_cpus: int | float
 
 
-def stream(lister: Step, reader: Step, answerer: Step, place: Place) -> Dataset:
-    """One task lists, as many read as there is room for, and the place's workers answer, each a row at a time."""
+def stream(lister: Step, reader: Step, answerer: Step, place: Place, calls_per_worker: int = 2) -> Dataset:
+    """One task lists, as many read as there is room for, and the place's workers answer, a row in each call."""
     with _blocks_of_a_row():
         rows = ray.data.from_items([{"start": 0}], override_num_blocks=1)
-    for step in (lister, reader):
+    for step, ahead in ((lister, LISTED_AHEAD), (reader, READ_AHEAD)):
         rows = rows.map_batches(
-            step.function, batch_size=1, batch_format="pyarrow", fn_kwargs=step.settings, num_cpus=step.num_cpus
+            step.function,
+            batch_size=1,
+            batch_format="pyarrow",
+            fn_kwargs=step.settings,
+            num_cpus=step.num_cpus,
+            _generator_backpressure_num_objects=2 * ahead,  # each row is two: itself and what Ray Data knows of it
         )
     return rows.map_batches(
         answerer.function,
@@ -96,10 +103,14 @@ def stream(lister: Step, reader: Step, answerer: Step, place: Place) -> Dataset:
         batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(
-            size=place.num_workers, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+            min_size=place.num_workers,
+            max_size=place.max_workers or place.num_workers,
+            max_concurrent_calls_per_actor=calls_per_worker,
+            enable_true_multi_threading=True,
         ),
         num_cpus=answerer.num_cpus,
         num_gpus=place.gpus_per_worker or None,
+        memory=place.memory_per_worker or None,
     )
 
 
@@ -161,10 +172,7 @@ def fitting(place: Place, resources: dict[str, float]) -> Place:
 
     Of more, some would wait for ever, and so would the blocks that they had when their node died.
     """
-    room = (place.data_cpus(resources.get("CPU", 0.0)) - 1) / place.cpus_per_worker
-    if place.gpus_per_worker:
-        room = min(room, resources.get("GPU", 0.0) / place.gpus_per_worker)
-    return replace(place, num_workers=max(1, min(place.num_workers, math.floor(room))))
+    return replace(place, num_workers=max(1, min(place.num_workers, place.room(resources))))
 
 
 def _try_pass(

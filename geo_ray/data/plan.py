@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geo_ray.data.answers import bundle_text
-from geo_ray.data.feed import MAX_PIXEL_BYTES
+from geo_ray.data.feed import MAX_PIXEL_BYTES, MAX_RAW_BYTES
 from geo_ray.data.geotag import GeotagJob
 from geo_ray.data.sources import Sources, open_sources
 from geo_ray.models.preprocess import MAX_BYTES
@@ -14,6 +14,8 @@ from geo_ray.pipeline.columns import view_columns
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
 
+LIBRARIES_BYTES = 600 * 2**20  # resident in a worker that has loaded a bundle of 20 MB
+BUNDLE_COPIES = 3  # of the weights: as read, as the tower has them, and in the dtype that it computes in
 NUM_TIMED = 32  # blank images that the rate is estimated from
 
 
@@ -48,7 +50,7 @@ def plan_text(job: GeotagJob, place: Place) -> str:
     )
     return (
         f"{bundle_text(job.bundle)}\ninputs: {sources}; blocks of at most {job.work.rows_per_block} images; "
-        f"{place.num_workers} workers of {place.cpus_per_worker} CPU{gpus} ({place.device}){apart}, "
+        f"{place.workers_text} workers of {place.cpus_per_worker} CPU{gpus} ({place.device}){apart}, "
         f"batches of {place.batch_size}{index}"
     )
 
@@ -65,7 +67,8 @@ def dry_run_text(job: GeotagJob, place: Place, cpus: float) -> str:
     )
     lines.append(
         f"memory: a block takes at most {MAX_PIXEL_BYTES / 2**20:.0f} MiB as pixels, one image file "
-        f"{MAX_BYTES / 2**20:.0f} MiB; each worker holds the bundle and two blocks"
+        f"{MAX_BYTES / 2**20:.0f} MiB; a worker holds the bundle and two blocks, and "
+        f"{place.memory_per_worker / 2**30:.1f} GiB are set aside for it"
     )
     lines.append(
         f"expected: {rate:,.0f} images/s a worker (decoding apart; {NUM_TIMED} blank images on this machine's CPU), "
@@ -73,6 +76,11 @@ def dry_run_text(job: GeotagJob, place: Place, cpus: float) -> str:
         + (f": {found.num_rows / (rate * place.num_workers) / 3600:,.2f} h" if found.num_rows else "")
     )
     return "\n".join(lines)
+
+
+def worker_memory(job: GeotagJob) -> int:
+    """Bytes to set aside for a worker: Python with torch, the bundle while weights are converted, and two blocks."""
+    return LIBRARIES_BYTES + BUNDLE_COPIES * job.bundle.size_bytes + 2 * (MAX_RAW_BYTES + MAX_PIXEL_BYTES)
 
 
 def worker_rate(job: GeotagJob, place: Place) -> float:

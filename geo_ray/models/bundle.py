@@ -102,13 +102,16 @@ class Bundle:
         """Where a file or folder of the bundle lies."""
         return self.folder / name
 
+    @property
+    def size_bytes(self) -> int:
+        """What its files take together."""
+        return sum(self.path(name).stat().st_size for name in self.files)
+
     def summary(self) -> dict[str, Any]:
         """What a person may want to know of it."""
         shown = ("ref", "kind", "description", "licence", "attribution", "fingerprint", "encoder_fingerprint")
-        size = sum(self.path(name).stat().st_size for name in self.files)
-        return {name: getattr(self, name) for name in shown} | {
+        return {name: getattr(self, name) for name in (*shown, "size_bytes")} | {
             "folder": str(self.folder),
-            "size_bytes": size,
             "encoder": dataclasses.asdict(self.encoder),
             KINDS[self.kind][0]: dataclasses.asdict(self.parameters),
             "calibrated": self.calibration() is not None,

@@ -15,12 +15,16 @@ class Place:
     """Workers that hold the graph, and what each takes.
 
     With GPUs, decoding runs apart on CPU tasks; without, one actor runs all stages, which spares moving pixels.
+    ``num_workers`` is how many there are at least; with ``max_workers`` the pool grows to that while there is work and
+    room, or where the cluster can add nodes. ``memory_per_worker``, in bytes, is set aside for each of them.
     Without ``num_index_shards`` each worker searches the index by itself; with them, shard actors do, which take CPUs
     that Ray Data doesn't know of and must leave alone (``data_cpus``).
     """
 
     num_workers: int = 1
+    max_workers: int | None = None
     cpus_per_worker: int = 1
+    memory_per_worker: int = 0
     gpus_per_worker: float = 0.0
     batch_size: int = 256
     decode_apart: bool = False
@@ -32,9 +36,11 @@ class Place:
         for name in ("num_workers", "cpus_per_worker", "batch_size", "num_index_replicas"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("num_index_shards", "cpus_per_index_shard"):
+        for name in ("num_index_shards", "cpus_per_index_shard", "memory_per_worker"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        if self.max_workers is not None and self.max_workers < self.num_workers:
+            raise ValueError(f"max_workers={self.max_workers} must be at least num_workers={self.num_workers}")
 
     @property
     def device(self) -> str:
@@ -50,8 +56,29 @@ class Place:
         """What is left of the cluster's CPUs for Ray Data: its workers, reading and writing."""
         return cpus - self.index_cpus
 
-    def check(self, cpus: float) -> None:
-        """Raise ``InputError`` when the workers would leave no CPU for reading, which deadlocks the pipeline."""
+    @property
+    def workers_text(self) -> str:
+        """How many workers, in words."""
+        most = f" to {self.max_workers}" if self.max_workers not in (None, self.num_workers) else ""
+        return f"{self.num_workers}{most}"
+
+    def room(self, resources: dict[str, float]) -> int:
+        """How many workers find room in a cluster of these resources beside what reads."""
+        rooms = [(self.data_cpus(resources.get("CPU", 0.0)) - 1) / self.cpus_per_worker]
+        if self.gpus_per_worker:
+            rooms.append(resources.get("GPU", 0.0) / self.gpus_per_worker)
+        if self.memory_per_worker:
+            rooms.append(resources.get("memory", 0.0) / self.memory_per_worker)
+        return max(0, math.floor(min(rooms)))
+
+    def check(self, cpus: float, memory: float = math.inf) -> None:
+        """Raise ``InputError`` when workers would wait for ever: for memory, or for reading that has no CPU."""
+        if self.num_workers * self.memory_per_worker > memory:
+            raise InputError(
+                f"{self.num_workers} workers of {self.memory_per_worker / 2**30:.1f} GiB take more than the "
+                f"{memory / 2**30:.1f} GiB that the cluster has; ask for at most "
+                f"{math.floor(memory / self.memory_per_worker)} workers, or less memory for each"
+            )
         left = self.data_cpus(cpus)
         if self.num_workers * self.cpus_per_worker + 1 > left:
             index = f" and an index that takes {self.index_cpus:g}" if self.index_cpus else ""
@@ -77,24 +104,31 @@ def plan(
     num_workers: int | None = None,
     batch_size: int = 256,
     *,
+    max_workers: int | None = None,
+    memory: float = math.inf,
+    memory_per_worker: int = 0,
     num_index_shards: int = 0,
     num_index_replicas: int = 1,
     cpus_per_index_shard: float = 0.5,
 ) -> Place:
     """The place for a cluster of this size: a worker a GPU, or a worker a CPU with some kept for reading and writing.
 
-    Kept are one CPU in sixteen, and at least two where there are three or more, beside those of the index.
+    Kept are one CPU in sixteen, and at least two where there are three or more, beside those of the index. There are
+    no more workers than ``memory`` has room for, at ``memory_per_worker`` bytes each.
     """
     index = Place(
         batch_size=batch_size,
+        memory_per_worker=memory_per_worker,
         num_index_shards=num_index_shards,
         num_index_replicas=num_index_replicas,
         cpus_per_index_shard=cpus_per_index_shard,
     )
     if gpus >= 1:
-        place = replace(index, num_workers=num_workers or int(gpus), gpus_per_worker=1.0, decode_apart=True)
+        index, most = replace(index, gpus_per_worker=1.0, decode_apart=True), int(gpus)
     else:
-        spare = math.floor(index.data_cpus(cpus) - max(2, cpus / 16))
-        place = replace(index, num_workers=num_workers or max(1, spare))
-    place.check(cpus)
+        most = math.floor(index.data_cpus(cpus) - max(2, cpus / 16))
+    if memory_per_worker:
+        most = math.floor(min(most, memory / memory_per_worker))
+    place = replace(index, num_workers=num_workers or max(1, most), max_workers=max_workers)
+    place.check(cpus, memory)
     return place

@@ -46,7 +46,36 @@ def test_an_index_that_leaves_no_cpu_to_read_is_refused():
     assert plan(8.0, 0.0, num_workers=6, num_index_shards=4, cpus_per_index_shard=0.0).num_workers == 6
 
 
-@pytest.mark.parametrize(("name", "value"), [("num_index_shards", -1), ("cpus_per_index_shard", -0.5)])
-def test_no_index_of_negative_size(name, value):
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_index_shards", -1), ("cpus_per_index_shard", -0.5), ("memory_per_worker", -1)]
+)
+def test_nothing_of_negative_size(name, value):
     with pytest.raises(ValueError, match=name):
         Place(**{name: value})
+
+
+def test_workers_for_which_there_is_memory():
+    assert plan(64.0, 0.0, memory=10e9, memory_per_worker=10**9).num_workers == 10
+    assert plan(64.0, 8.0, memory=3e9, memory_per_worker=10**9).num_workers == 3
+    assert plan(16.0, 0.0, memory=1e12, memory_per_worker=10**9).num_workers == 14
+    with pytest.raises(InputError, match=r"12 workers of 1\.0 GiB .* the 9\.5 GiB .* at most 9 workers"):
+        plan(64.0, 0.0, num_workers=12, memory=9.5 * 2**30, memory_per_worker=2**30)
+    with pytest.raises(InputError, match="at most 0 workers"):
+        plan(64.0, 0.0, memory=1e9, memory_per_worker=2 * 10**9)
+
+
+def test_a_range_of_workers():
+    place = plan(8.0, 0.0, 2, max_workers=40)
+    assert (place.num_workers, place.max_workers, place.workers_text) == (2, 40, "2 to 40")
+    assert plan(8.0, 0.0, 2).workers_text == "2"
+    with pytest.raises(ValueError, match="max_workers=1 must be at least num_workers=2"):
+        plan(8.0, 0.0, 2, max_workers=1)
+
+
+def test_room_for_workers():
+    place = Place(num_workers=4, cpus_per_worker=2, gpus_per_worker=0.5, memory_per_worker=10)
+    everything = {"CPU": 100.0, "GPU": 50.0, "memory": 1000.0}
+    assert place.room(everything) == 49
+    assert place.room(everything | {"GPU": 3.0}) == 6
+    assert place.room(everything | {"memory": 55.0}) == 5
+    assert place.room({"CPU": 0.5}) == 0
