@@ -19,8 +19,8 @@ from geo_ray.remote.runtime import connected
 # ViT-L/14 at 224 pixels on an H100: 162 GFLOP an image (81 GMAC) at 40 % of the 989 TFLOP/s of dense bfloat16 in
 # NVIDIA's data sheet.
 IMAGES_PER_SECOND = 2400.0  # of one simulated GPU
-CPUS, CPUS_TO_READ = 0.1, 0.05  # of a worker and of a reader; the machine pretends to have as many as it takes
-NUM_READERS = 8
+CPUS, CPUS_TO_READ = 0.1, 0.09  # of a worker and of a reader; the machine pretends to have as many as it takes
+CPUS_OF_READERS = 2  # some 24 of them
 
 
 def simulate(
@@ -30,7 +30,7 @@ def simulate(
     num_shards = num_images // (BLOCKS_PER_SHARD * ROWS)
     num_workers = num_gpus // gpus_per_process
     samples: list[tuple[float, float, float, float]] = []
-    with connected("local", num_cpus=math.ceil(num_workers * CPUS + NUM_READERS * CPUS_TO_READ)):
+    with connected("local", num_cpus=math.ceil(num_workers * CPUS) + CPUS_OF_READERS):
         rows = stream(
             Step(list_simulated, {"num_shards": num_shards}, CPUS_TO_LIST),
             Step(read_simulated, {}, CPUS_TO_READ),
