@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def throughput(options: argparse.Namespace) -> list[dict[str, Any]]:
             if options.only in ("", name):
                 table = _table_of(write_files(root / f"{name}-images"), options.num_images, root / f"{name}.csv")
                 place = Place(num_workers=options.workers, batch_size=batch)
-                rows += _compare(name, bundle, table, place, root / name)
+                rows += _compare(name, bundle, table, place, root / name, options.ways)
     return rows
 
 
@@ -114,14 +114,20 @@ def _table_of(files: list[str], num_images: int, table: Path) -> Path:
     return table
 
 
-def _compare(name: str, bundle: str, table: Path, place: Place, root: Path) -> list[dict[str, Any]]:
-    ways: dict[str, Callable[[Path, str, Place, Path], list[Done]]] = {
-        "bare": bare_processes,
-        "geo-ray": bulk_job,
-        "dataloader": data_loader,
-    }
-    if importlib.util.find_spec("daft"):
-        ways["daft"] = daft_query
+WAYS: dict[str, Way] = {
+    "bare": bare_processes,
+    "geo-ray": bulk_job,
+    "dataloader": data_loader,
+    "daft": daft_query,
+}
+
+
+def _compare(
+    name: str, bundle: str, table: Path, place: Place, root: Path, wanted: Sequence[str]
+) -> list[dict[str, Any]]:
+    ways = {way: run for way, run in WAYS.items() if way == "bare" or way in wanted}
+    if not importlib.util.find_spec("daft"):
+        ways.pop("daft", None)
     for way in ways:
         (root / way).mkdir(parents=True)
     return compare(name, {way: partial(run, table, bundle, place, root / way) for way, run in ways.items()})
@@ -188,6 +194,8 @@ def main() -> None:
     parser.add_argument("benchmark", choices=sorted(BENCHMARKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--num-images", type=int, default=20_000)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help=(
+        "to do the work, beside bare (default: all; Daft holds 24 GiB of 20,000 photos, so give it fewer)"))  # fmt: skip
     parser.add_argument("--only", default="", choices=["", "ViT-S-32", "earth-tiny"], help="one of the works alone")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes or actors (default: a core each)"

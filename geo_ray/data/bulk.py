@@ -33,9 +33,6 @@ from geo_ray.remote.place import Place, beside_driver
 MAX_PASSES = 5  # in a row that commit nothing new
 PAUSE_S = 10.0  # before the second of these, twice that before the third: nodes that died are noticed after 30 s
 STOP_TOLD_EVERY_S = 0.5
-# Rows that a task has ready before it waits. Ray Data comes for them some eight times a second, for no more than these:
-# with its own two, listing gave 16 shards a second at most.
-LISTED_AHEAD, READ_AHEAD = 32, 2
 CPUS_TO_LIST, CPUS_TO_READ = 0.01, 0.5  # different, or Ray Data runs both in one task, and nothing side by side
 
 
@@ -88,14 +85,9 @@ def stream(lister: Step, reader: Step, answerer: Step, place: Place, calls_per_w
     """One task lists, as many read as there is room for, and the place's workers answer, a row in each call."""
     with _blocks_of_a_row():
         rows = ray.data.from_items([{"start": 0}], override_num_blocks=1)
-    for step, ahead in ((lister, LISTED_AHEAD), (reader, READ_AHEAD)):
+    for step in (lister, reader):
         rows = rows.map_batches(
-            step.function,
-            batch_size=1,
-            batch_format="pyarrow",
-            fn_kwargs=step.settings,
-            num_cpus=step.num_cpus,
-            _generator_backpressure_num_objects=2 * ahead,  # each row is two: itself and what Ray Data knows of it
+            step.function, batch_size=1, batch_format="pyarrow", fn_kwargs=step.settings, num_cpus=step.num_cpus
         )
     return rows.map_batches(
         answerer.function,

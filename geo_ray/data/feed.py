@@ -30,6 +30,10 @@ MAX_ROWS = 512  # of a block
 READ_TRIES = 3  # of a shard that can't be opened
 PASSING = (OSError, BotoCoreError)  # s3fs lets botocore's own errors through when it has tried often enough
 SHARDS_PER_REPORT = 16
+# Ray Data comes for what a task has ready some eight times a second and takes two rows: with a shard in each, listing
+# would hold a large cluster to 16 shards a second. A short listing has single ones, so that all readers have some.
+MAX_SHARDS_PER_TASK = 8
+SHARDS_ALONE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,18 +153,22 @@ def _num_bytes(batch: Batch) -> int:
 def list_shards(
     start: pa.Table, inputs: tuple[str, ...], options: SourceOptions, ledger: Ledger, conductor: Any
 ) -> Iterator[pa.Table]:
-    """A row for each shard that isn't done, with the numbers of its blocks that are; a task, one for the run."""
+    """A row for each reading task: shards that aren't done, with the numbers of their blocks that are.
+
+    A task, one for the run.
+    """
     ray.get(conductor.begin.remote())
-    done, held = ledger.done(), list[Shard]()
+    done, held, num_listed = ledger.done(), list[Shard](), 0
     for shard in open_sources(inputs, options).shards():
         held.append(shard)
         if len(held) == SHARDS_PER_REPORT:
             if not _report(held, conductor, complete=False):
                 return
-            yield from _undone(held, done)
+            num_listed += len(held)
+            yield from _undone(held, done, 1 if num_listed <= SHARDS_ALONE else MAX_SHARDS_PER_TASK)
             held = []
     if _report(held, conductor, complete=True):
-        yield from _undone(held, done)
+        yield from _undone(held, done, 1)
 
 
 def _report(shards: list[Shard], conductor: Any, complete: bool) -> bool:
@@ -168,19 +176,19 @@ def _report(shards: list[Shard], conductor: Any, complete: bool) -> bool:
     return bool(ray.get(conductor.report.remote(counts, complete)))
 
 
-def _undone(shards: list[Shard], done: Done) -> Iterator[pa.Table]:
-    for shard in shards:
-        if not done.whole(shard.shard_id):
-            yield packed("shard", (shard, done.numbers(shard.shard_id)))
+def _undone(shards: list[Shard], done: Done, per_task: int) -> Iterator[pa.Table]:
+    left = ((shard, done.numbers(shard.shard_id)) for shard in shards if not done.whole(shard.shard_id))
+    while group := list(itertools.islice(left, per_task)):
+        yield packed("shards", group)
 
 
 def read_blocks(rows: pa.Table, reader: BlockReader, conductor: Any) -> Iterator[pa.Table]:
-    """A row for each block of the shard in this row; a task."""
-    shard, done = pickle.loads(rows["shard"][0].as_buffer())
-    for images in reader.blocks(shard, done):
-        if told_to_stop(conductor):
-            return
-        yield packed("images", images)
+    """A row for each block of the shards in this row; a task."""
+    for shard, done in pickle.loads(rows["shards"][0].as_buffer()):
+        for images in reader.blocks(shard, done):
+            if told_to_stop(conductor):
+                return
+            yield packed("images", images)
 
 
 def packed(name: str, value: Any) -> pa.Table:

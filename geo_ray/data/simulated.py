@@ -1,6 +1,7 @@
 """What stands for reading and for GPUs in a simulated run. Light to import: many processes do it on one machine."""
 
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from functools import lru_cache
@@ -8,7 +9,7 @@ from queue import SimpleQueue
 
 import pyarrow as pa
 
-from geo_ray.data.feed import Images, packed
+from geo_ray.data.feed import MAX_SHARDS_PER_TASK, Images, packed
 from geo_ray.data.parts import Block
 from geo_ray.data.sources import Row
 from geo_ray.data.sources.rows import batch_of
@@ -19,15 +20,16 @@ NUM_BYTES = 64  # of an image
 
 
 def list_simulated(start: pa.Table, num_shards: int) -> Iterator[pa.Table]:
-    """A row for each shard."""
-    for number in range(num_shards):
-        yield packed("shard", f"{number:020x}")
+    """A row for each reading task."""
+    for number in range(0, num_shards, MAX_SHARDS_PER_TASK):
+        yield packed("shards", [f"{one:020x}" for one in range(number, min(number + MAX_SHARDS_PER_TASK, num_shards))])
 
 
 def read_simulated(rows: pa.Table) -> Iterator[pa.Table]:
-    """A row for each block of the shard in this row; the images are those of all other blocks."""
-    for _ in range(BLOCKS_PER_SHARD):
-        yield packed("images", _images())
+    """A row for each block of the shards in this row; the images are those of all other blocks."""
+    for _ in pickle.loads(rows["shards"][0].as_buffer()):
+        for _ in range(BLOCKS_PER_SHARD):
+            yield packed("images", _images())
 
 
 @lru_cache(maxsize=1)

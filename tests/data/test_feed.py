@@ -5,16 +5,19 @@ import errno
 import io
 import pickle
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from PIL import Image
 
 from geo_ray.data import feed
 from geo_ray.data.feed import MAX_PIXEL_BYTES, MAX_ROWS, READ_TRIES, BlockReader, rows_per_block
-from geo_ray.data.parts import Block
-from geo_ray.data.sources import Input, Row, Shard, open_sources, reading
+from geo_ray.data.ledger import Ledger
+from geo_ray.data.parts import Block, Done
+from geo_ray.data.sources import Input, Row, Shard, SourceOptions, open_sources, reading
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.stage import Runtime
@@ -263,3 +266,61 @@ def test_shards_of_a_folder_are_read_like_any(tmp_path):
 )
 def test_rows_of_a_block(pixel_bytes, micro_batch, num_rows, expected):
     assert rows_per_block(pixel_bytes, micro_batch, num_rows) == expected
+
+
+class Board:
+    """A conductor in this process: what was reported, and when it says to stop."""
+
+    def __init__(self, stop_after=None):
+        self.reported, self.complete, self.stop_after = [], False, stop_after
+        self.begin = self.report = self.stopped = self
+        self.remote = self._told
+
+    def _told(self, shards=(), complete=False):
+        self.reported += [shard_id for shard_id, _ in shards]
+        self.complete = complete
+        return self.stop_after is None or len(self.reported) < self.stop_after
+
+
+def listed(monkeypatch, count, done=(), stop_after=None):
+    """What a listing of so many shards hands on: labels of the shards of each row; and the conductor."""
+    shards = [dataclasses.replace(shard_of(3), label=str(number)) for number in range(count)]
+    monkeypatch.setattr(feed.ray, "get", lambda value: value)
+    monkeypatch.setattr(feed, "open_sources", lambda inputs, options: SimpleNamespace(shards=lambda: iter(shards)))
+    whole = Done([Block(shards[number].shard_id, 0, last=True) for number in done])
+    board = Board(stop_after)
+    monkeypatch.setattr(Ledger, "done", lambda self: whole)
+    rows = feed.list_shards(pa.table({}), (), SourceOptions(), Ledger("nowhere"), board)
+    return [[shard.label for shard, _ in pickle.loads(row["shards"][0].as_buffer())] for row in rows], board
+
+
+def test_a_short_listing_hands_on_single_shards(monkeypatch):
+    rows, board = listed(monkeypatch, 37, done=(0, 5, 36))
+    assert rows == [[str(number)] for number in range(37) if number not in (0, 5, 36)]
+    assert len(board.reported) == 37
+    assert board.complete
+
+
+def test_a_long_listing_hands_on_several_shards_at_a_time(monkeypatch):
+    rows, board = listed(monkeypatch, 1003, done=range(300, 310))
+    assert [label for row in rows for label in row] == [str(n) for n in range(1003) if not 300 <= n < 310]
+    assert {len(row) for row in rows[: feed.SHARDS_ALONE]} == {1}
+    assert max(map(len, rows)) == feed.MAX_SHARDS_PER_TASK
+    assert len(rows) < feed.SHARDS_ALONE + 1003 // 6
+    assert len(board.reported) == 1003
+
+
+def test_a_listing_ends_when_the_run_is_to_end(monkeypatch):
+    rows, board = listed(monkeypatch, 1000, stop_after=40)
+    assert len(rows) == 32  # of the last report, nothing is begun
+    assert not board.complete
+
+
+def test_a_reading_task_reads_all_of_its_shards(monkeypatch):
+    monkeypatch.setattr(feed.ray, "get", lambda value: value is None)
+    group = [(shard_of(6), frozenset()), (shard_of(5), frozenset({0}))]
+    rows = feed.read_blocks(feed.packed("shards", group), reader(), Board())
+    blocks = [pickle.loads(row["images"][0].as_buffer()).block for row in rows]
+    assert [(block.shard_id, block.number) for block in blocks] == [
+        (group[0][0].shard_id, 0), (group[0][0].shard_id, 1), (group[1][0].shard_id, 1)
+    ]  # fmt: skip
