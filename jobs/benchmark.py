@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--num-images", type=int, default=20_000)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help=(
-        "to do the work, beside bare (default: all; Daft holds 24 GiB of 20,000 photos, so give it fewer)"))  # fmt: skip
+        "beside bare processes (default: all; Daft takes more than 24 GiB for 20,000 photos)"))  # fmt: skip
     parser.add_argument("--only", default="", choices=["", "ViT-S-32", "earth-tiny"], help="one of the works alone")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes or actors (default: a core each)"
