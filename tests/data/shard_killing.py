@@ -59,7 +59,7 @@ def kill_a_shard():
 
 
 def main(folder, index, output):
-    """Geotag on three nodes that each hold two of six shards, of which one is removed in mid-job."""
+    """Geotag on three nodes that share six shards, of which the one with the most is removed in mid-job."""
     lost = []
     with cluster(2, num_cpus=2, head_cpus=2) as (nodes, workers):
         job = prepare(GeotagOptions(inputs=(folder,), output=output, index=index))
@@ -67,7 +67,7 @@ def main(folder, index, output):
 
         def remove():
             held = [status["node"] for status in statuses()]
-            victim = workers[0]
+            victim = max(workers, key=lambda node: held.count(node.node_id))
             nodes.remove_node(victim, allow_graceful=False)
             lost.append(held.count(victim.node_id))
 
