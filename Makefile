@@ -40,7 +40,10 @@ earth-tiny: env
 benchmark: env
 	@# it asks for older pyarrow and tqdm than ours, and runs with these
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps daft==0.7.26
-	$(BIN)/python jobs/benchmark.py throughput --json out/throughput.json
+	@# Daft holds more than 24 GiB of 20,000 photos
+	$(BIN)/python jobs/benchmark.py throughput --only ViT-S-32 --ways geo-ray --json out/throughput-photos-20000.json
+	$(BIN)/python jobs/benchmark.py throughput --only ViT-S-32 --num-images 2000 --json out/throughput-photos-2000.json
+	$(BIN)/python jobs/benchmark.py throughput --only earth-tiny --json out/throughput-crops.json
 
 clean:
 	rm -rf out
