@@ -31,6 +31,7 @@ from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, INDEX, WEIGHTS, open
 from geo_ray.models.clip import TOWER, create_tower
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.pipeline.stage import Runtime
+from geo_ray.remote.peak_memory import memory_bytes
 from geo_ray.remote.place import Place
 from geo_ray.remote.runtime import connected
 from geo_ray.remote.shard_client import ShardRuntime
@@ -171,21 +172,12 @@ def demo(options: argparse.Namespace) -> list[dict[str, Any]]:
         process = psutil.Popen(command)
         peak = 0
         while process.poll() is None:
-            peak = max(peak, _memory_bytes(process))
+            peak = max(peak, memory_bytes(process))
             time.sleep(0.5)
         seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"the demo ended with exit code {process.returncode}")
     return [{"name": "demo", "seconds": round(seconds, 1), "peak_memory_gib": round(peak / 2**30, 2)}]
-
-
-def _memory_bytes(process: psutil.Process) -> int:
-    """Proportional set size of a process and all below it: what is shared counts once."""
-    total = 0
-    for member in (process, *process.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
-            total += member.memory_full_info().pss
-    return total
 
 
 def main() -> None:

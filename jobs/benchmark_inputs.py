@@ -26,6 +26,7 @@ import psutil
 
 from geo_ray.data.sources import open_sources
 from geo_ray.datasets import earth
+from geo_ray.remote.peak_memory import memory_bytes
 
 BUCKET = "photos"
 PAGE = 1000
@@ -150,7 +151,7 @@ def _peak(arguments: list[str]) -> dict[str, Any]:
             with contextlib.suppress(psutil.Error):
                 driver = psutil.Process(process.pid)
                 alone = max(alone, driver.memory_full_info().pss)
-                most = max(most, sum(map(_pss, (driver, *driver.children(recursive=True)))))
+                most = max(most, memory_bytes(driver))
             time.sleep(0.5)
     if process.returncode:
         raise SystemExit(f"the run ended with exit code {process.returncode}")
@@ -159,12 +160,6 @@ def _peak(arguments: list[str]) -> dict[str, Any]:
         "driver_gib": round(alone / 2**30, 3),
         "seconds": round(time.monotonic() - start, 1),
     }
-
-
-def _pss(process: Any) -> int:
-    with contextlib.suppress(psutil.Error):
-        return int(process.memory_full_info().pss)
-    return 0
 
 
 @contextlib.contextmanager

@@ -7,6 +7,15 @@ from collections.abc import Iterator
 import psutil
 
 
+def memory_bytes(process: psutil.Process) -> int:
+    """Proportional set size of a process and all below it: what is shared counts once."""
+    total = 0
+    for member in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+            total += member.memory_full_info().pss
+    return total
+
+
 @contextlib.contextmanager
 def peak_memory() -> Iterator[dict[str, float]]:
     """The highest memory of this process and all below it, in GiB, once the context has ended."""
@@ -14,11 +23,7 @@ def peak_memory() -> Iterator[dict[str, float]]:
 
     def follow() -> None:
         while not done.wait(0.5):
-            total = 0
-            for member in (process, *process.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
-                    total += member.memory_full_info().pss
-            peak["peak_gib"] = max(peak["peak_gib"], total / 2**30)
+            peak["peak_gib"] = max(peak["peak_gib"], memory_bytes(process) / 2**30)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
