@@ -20,18 +20,18 @@ import ray
 import torch
 from safetensors.torch import save_file
 
-from geo_ray.cells.store import read_partition, write_partition
-from geo_ray.data.bulk import answer_all
-from geo_ray.data.geotag import GeotagOptions, prepare
-from geo_ray.data.throughput import Done, bare_processes, bulk_job, compare, daft_query, data_loader
+from geo_ray.benchmarks.peak_memory import memory_bytes
+from geo_ray.benchmarks.throughput import Done, bare_processes, bulk_job, compare, daft_query, data_loader
+from geo_ray.cells.partition_file import read_partition, write_partition
+from geo_ray.data.run.job import GeotagOptions, prepare
+from geo_ray.data.run.pipeline import answer_all
 from geo_ray.datasets import earth
+from geo_ray.index.index_folder import PrototypeIndex, encode_features, read_index, write_index
 from geo_ray.index.split import split_index
-from geo_ray.index.store import PrototypeIndex, encode_features, read_index, write_index
 from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, INDEX, WEIGHTS, open_bundle, write_manifest
 from geo_ray.models.clip import TOWER, create_tower
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.pipeline.stage import Runtime
-from geo_ray.remote.peak_memory import memory_bytes
 from geo_ray.remote.place import Place
 from geo_ray.remote.runtime import connected
 from geo_ray.remote.shard_client import ShardRuntime

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from geo_ray.atlas.boundaries import Boundaries, boundaries
+from geo_ray.benchmarks.cell_builds import estimate_seconds, resampled, timed_build
+from geo_ray.benchmarks.peak_memory import peak_memory
 from geo_ray.cells.check import check_partition
 from geo_ray.cells.semantic import PARAMETERS
 from geo_ray.datasets.earth import locations_file
 from geo_ray.evaluation.tables import read_points
-from geo_ray.remote.build_benchmark import estimate_seconds, resampled, timed_build
-from geo_ray.remote.peak_memory import peak_memory
 from geo_ray.remote.runtime import connected
 
 EIGHT = ("AU", "BE", "DE", "FR", "GB", "IT", "JP", "NL")

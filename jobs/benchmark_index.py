@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geo_ray.benchmarks.cell_builds import resampled
+from geo_ray.benchmarks.peak_memory import peak_memory
 from geo_ray.datasets.earth import locations_file
 from geo_ray.evaluation.tables import read_points
 from geo_ray.index.prototypes import CLUSTERINGS
 from geo_ray.models.bundle import CELLS, open_bundle
-from geo_ray.remote.build_benchmark import resampled
 from geo_ray.remote.index_tasks import IndexBuild, build_index
-from geo_ray.remote.peak_memory import peak_memory
 from geo_ray.remote.runtime import connected
 
 NUM_FEATURES = 512

@@ -24,9 +24,9 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import psutil
 
+from geo_ray.benchmarks.peak_memory import memory_bytes
 from geo_ray.data.sources import open_sources
 from geo_ray.datasets import earth
-from geo_ray.remote.peak_memory import memory_bytes
 
 BUCKET = "photos"
 PAGE = 1000

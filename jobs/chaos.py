@@ -2,7 +2,7 @@
 
 A cluster of three nodes on this machine, with ray's worker processes killed all the time, a node lost, and the driver
 killed twice and resumed. Says whether each image has exactly one row, whether the answers are those of the run in
-peace, and how much work was done twice: by the log that workers write before they begin (``work_log.py``).
+peace, and how much work was done twice: by the log that workers write before they begin (``trace.py``).
 """
 
 import argparse
@@ -27,8 +27,8 @@ import numpy as np
 import psutil
 from ray.cluster_utils import Cluster
 
-from geo_ray.data.chaos import compare_answers, repeated_shares
-from geo_ray.data.work_log import WORK_LOG, rows_by_act
+from geo_ray.benchmarks.disturbance import compare_answers, repeated_shares
+from geo_ray.data.run.trace import WORK_LOG, rows_by_act
 from geo_ray.datasets import earth
 
 NUM_CROPS = 2000  # distinct images, read over and over under ids of their own

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 from geo_ray.atlas.boundaries import boundaries
+from geo_ray.benchmarks.partitions import compare_partitions, of_size
 from geo_ray.cells.rectangles import build_rectangles
 from geo_ray.cells.s2 import build_s2
 from geo_ray.cells.semantic import Semantic
 from geo_ray.recipes.earth_tiny import earth_tiny
 from geo_ray.remote.cell_tasks import build_cells
 from geo_ray.remote.runtime import connected
-from geo_ray.train.compare import compare_partitions, of_size
 from geo_ray.train.places import train_locations
 
 

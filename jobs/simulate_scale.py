@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from geo_ray.data.simulation import IMAGES_PER_SECOND, simulate
+from geo_ray.benchmarks.simulation import IMAGES_PER_SECOND, simulate
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from geo_ray.atlas.labels import ROOT, Labels, load_labels
+from geo_ray.benchmarks.transfer import accuracy, accuracy_by_class, countries_alone, shuffled_accuracies
 from geo_ray.cli import main as geo_ray
 from geo_ray.datasets import earth
 from geo_ray.evaluation.evaluate import compare
@@ -20,7 +21,6 @@ from geo_ray.evaluation.tables import Predictions, Truth, read_predictions, read
 from geo_ray.geo.sphere import great_circle_km
 from geo_ray.models.bundle import LABELS, open_bundle
 from geo_ray.train.held_out import NamedPlaces, photo_places
-from geo_ray.train.transfer import accuracy, accuracy_by_class, countries_alone, shuffled_accuracies
 
 RENDER_AT_ONCE = 250
 TOP = 5

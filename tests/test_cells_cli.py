@@ -8,7 +8,7 @@ import pyogrio.raw
 import pytest
 import shapely
 
-from geo_ray.cells.store import read_partition
+from geo_ray.cells.partition_file import read_partition
 from geo_ray.cli import main
 from tests.cells.worlds import cluster
 

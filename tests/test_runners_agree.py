@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from geo_ray.data.geotag import GeotagOptions, geotag, prepare
-from geo_ray.data.sinks import prediction_table
+from geo_ray.data.record.output_tables import prediction_table
+from geo_ray.data.run.job import GeotagOptions, geotag, prepare
 from geo_ray.data.sources import list_inputs, read_bytes
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.columns import source_batch

@@ -56,10 +56,10 @@ def _add_boundaries(parser: argparse.ArgumentParser) -> None:
 
 def _cells_build(arguments: argparse.Namespace) -> None:
     from geo_ray.cells.describe import describe
+    from geo_ray.cells.partition_file import write_partition
     from geo_ray.cells.rectangles import build_rectangles
     from geo_ray.cells.s2 import build_s2
     from geo_ray.cells.semantic import with_sizes
-    from geo_ray.cells.store import write_partition
     from geo_ray.evaluation.tables import read_points
     from geo_ray.remote.cell_tasks import build_with_progress
     from geo_ray.remote.runtime import connected
@@ -99,14 +99,14 @@ def _boundaries(arguments: argparse.Namespace) -> Any:
 
 def _cells_show(arguments: argparse.Namespace) -> None:
     from geo_ray.cells.describe import describe
-    from geo_ray.cells.store import read_partition
+    from geo_ray.cells.partition_file import read_partition
 
     print(describe(read_partition(arguments.cells)))
 
 
 def _cells_check(arguments: argparse.Namespace) -> None:
     from geo_ray.cells.check import check_partition
-    from geo_ray.cells.store import read_partition
+    from geo_ray.cells.partition_file import read_partition
     from geo_ray.evaluation.tables import read_points
 
     _check_boundaries(arguments)
@@ -121,7 +121,7 @@ def _cells_check(arguments: argparse.Namespace) -> None:
 
 
 def _cells_plot(arguments: argparse.Namespace) -> None:
-    from geo_ray.cells.store import read_partition
+    from geo_ray.cells.partition_file import read_partition
     from geo_ray.evaluation.cell_map import draw_cells, write_cells_page
 
     draw = write_cells_page if arguments.output.suffix == ".html" else draw_cells

@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from geo_ray.data.export import ExportOptions, export
+    from geo_ray.data.exports.export import ExportOptions, export
 
     options = ExportOptions(
         run=arguments.folder,

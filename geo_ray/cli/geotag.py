@@ -90,8 +90,8 @@ def _geotag(arguments: argparse.Namespace) -> None:
 
 
 def _print_answers(arguments: argparse.Namespace) -> None:
-    from geo_ray.data.answers import answer_texts, bundle_text
     from geo_ray.data.sources import open_sources
+    from geo_ray.data.terminal import answer_texts, bundle_text
     from geo_ray.models.bundle import open_bundle
 
     if arguments.index:
@@ -108,7 +108,7 @@ def _print_answers(arguments: argparse.Namespace) -> None:
 
 
 def _source_options(arguments: argparse.Namespace) -> Any:
-    from geo_ray.data.fetch_policy import FetchPolicy
+    from geo_ray.data.fetch.policy import FetchPolicy
     from geo_ray.data.sources import SourceOptions
 
     policy = FetchPolicy(
@@ -127,8 +127,8 @@ def _source_options(arguments: argparse.Namespace) -> Any:
 
 
 def _geotag_bulk(arguments: argparse.Namespace) -> None:
-    from geo_ray.data.geotag import GeotagOptions, geotag, prepare, summary_text
-    from geo_ray.data.plan import dry_run_text, plan_text, worker_memory
+    from geo_ray.data.run.job import GeotagOptions, geotag, prepare, summary_text
+    from geo_ray.data.run.plan import dry_run_text, plan_text, worker_memory
     from geo_ray.remote.place import plan
     from geo_ray.remote.runtime import connected
 

@@ -86,7 +86,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    from geo_ray.index.bench import Bench, GatedBench, bench, bench_gated
+    from geo_ray.benchmarks.index_search import Bench, GatedBench, bench, bench_gated
 
     asked = {name: value for name, value in vars(arguments).items() if name.startswith("num_") and value is not None}
     num_queries = {"num_queries": asked.pop("num_queries")} if "num_queries" in asked else {}

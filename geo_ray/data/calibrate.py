@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64
 
-from geo_ray.data.apply import apply_graph, fetch_inputs, fitted, rows_per_block
+from geo_ray.data.runner import apply_graph, fetch_inputs, fitted, rows_per_block
 from geo_ray.data.sources import Input, input_blocks, list_inputs, num_views
 from geo_ray.errors import InputError
 from geo_ray.evaluation.calibration import fit_radius

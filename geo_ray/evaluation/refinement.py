@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int
 
-from geo_ray.cells.store import read_partition
+from geo_ray.cells.partition_file import read_partition
 from geo_ray.evaluation.calibration import coordinate_search
 from geo_ray.geo.sphere import great_circle_km
 from geo_ray.index.refine import Matches, Refined, Refinement, gated, rank_cells, refine, refine_by_neighbours

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from geo_ray.atlas.cities import gazetteer
-from geo_ray.cells.store import read_partition
+from geo_ray.cells.partition_file import read_partition
 from geo_ray.errors import InputError
 from geo_ray.evaluation import figures
 from geo_ray.evaluation.evaluate import Comparison, compare, comparison_metrics

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from geo_ray.index.index_folder import IndexInfo, read_index, read_info
 from geo_ray.index.split import MANIFEST, check_shards, read_split
-from geo_ray.index.store import IndexInfo, read_index, read_info
 
 
 def describe_folder(folder: Path) -> str:

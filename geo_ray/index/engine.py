@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from geo_ray.index.features import check_finite
-from geo_ray.index.store import Metric
+from geo_ray.index.index_folder import Metric
 
 FORMAT = 1
 DESCRIPTION = "engine.json"

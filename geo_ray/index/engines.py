@@ -15,7 +15,7 @@ from geo_ray.index.engine import DESCRIPTION, FORMAT, HNSW, IVF, Engine, EngineI
 from geo_ray.index.faiss_engines import FaissEngine, FlatEngine
 from geo_ray.index.features import check_finite
 from geo_ray.index.hnswlib_engine import HnswLibEngine
-from geo_ray.index.store import Metric
+from geo_ray.index.index_folder import Metric
 
 __all__ = ["HNSW", "IVF", "Engine", "Flat", "HnswLib", "build_engine", "open_engine"]
 

@@ -8,8 +8,8 @@ from jaxtyping import Float32
 
 from geo_ray.index.engine import HNSW, IVF, Engine, EngineInfo, Flat
 from geo_ray.index.features import StoredFeatures
+from geo_ray.index.index_folder import Metric
 from geo_ray.index.nearest import UNIT_ROUNDOFF, BlockSearch, best_rows
-from geo_ray.index.store import Metric
 from geo_ray.index.threads import Workers
 
 

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from geo_ray.cells.clusters import optics_clusters
 from geo_ray.geo.sphere import check_latlon, spherical_mean, unit_vectors
 from geo_ray.index.features import Dtype, encode_features
-from geo_ray.index.store import Metric, PrototypeIndex, concat
+from geo_ray.index.index_folder import Metric, PrototypeIndex, concat
 
 
 @dataclass(frozen=True, kw_only=True)

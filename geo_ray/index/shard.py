@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
 
 from geo_ray.errors import BundleError
+from geo_ray.index.index_folder import PrototypeIndex, read_index
 from geo_ray.index.nearest import BlockSearch, Measure
 from geo_ray.index.refine import Matches
-from geo_ray.index.store import PrototypeIndex, read_index
 from geo_ray.index.threads import Workers
 
 

@@ -16,8 +16,16 @@ from jaxtyping import Float64, Int, Int64
 
 from geo_ray.errors import BundleError
 from geo_ray.geo.sphere import unit_vectors
-from geo_ray.index.store import IndexInfo, PrototypeIndex, describe, empty_cells, read_index, read_info, take_cells
-from geo_ray.index.store import write_parts as write_index_parts
+from geo_ray.index.index_folder import (
+    IndexInfo,
+    PrototypeIndex,
+    describe,
+    empty_cells,
+    read_index,
+    read_info,
+    take_cells,
+)
+from geo_ray.index.index_folder import write_parts as write_index_parts
 
 FORMAT = 1
 MANIFEST = "shards.json"

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from geo_ray.errors import InputError
-from geo_ray.index.store import check_index
+from geo_ray.index.index_folder import check_index
 from geo_ray.models.bundle import INDEX, Bundle
 from geo_ray.pipeline.cell_stages import RankCells, Refine, RefineByMembers, SearchMembers, SearchPrototypes
 from geo_ray.pipeline.columns import ANSWER, EXIF_DISTANCE, EXIF_POINT, MAX_VIEWS, SOURCE, Batch, view_columns

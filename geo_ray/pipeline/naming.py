@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int, Shaped
 
 from geo_ray.atlas.cities import Places, gazetteer
 from geo_ray.atlas.labels import Labels, load_labels
-from geo_ray.cells.store import read_partition
+from geo_ray.cells.partition_file import read_partition
 from geo_ray.index.gallery import read_gallery
 from geo_ray.models.bundle import CELLS, GALLERY, LABELS, Bundle
 

@@ -23,14 +23,14 @@ from tqdm import tqdm
 
 from geo_ray.cells.labels import cells_of, nearest_centers
 from geo_ray.cells.partition import Partition
-from geo_ray.cells.store import read_partition
+from geo_ray.cells.partition_file import read_partition
 from geo_ray.errors import BuildError, InputError
 from geo_ray.index.engine import IVF, Flat
 from geo_ray.index.features import Dtype
 from geo_ray.index.hubness import hubness
+from geo_ray.index.index_folder import IndexInfo, Metric, PrototypeIndex, concat, read_index, write_hubness, write_parts
 from geo_ray.index.prototypes import CLUSTERINGS, Clustering, build_cell
 from geo_ray.index.split import split_index
-from geo_ray.index.store import IndexInfo, Metric, PrototypeIndex, concat, read_index, write_hubness, write_parts
 from geo_ray.remote.cell_tasks import WINDOW, TaskDone
 from geo_ray.remote.feature_files import Members, RowGroup, encoder_of, read_features, read_members
 from geo_ray.remote.new_folder import new_folder

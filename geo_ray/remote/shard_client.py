@@ -16,11 +16,11 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 from ray.util.metrics import Counter, Histogram
 
 from geo_ray.errors import IndexUnavailableError
+from geo_ray.index.index_folder import IndexInfo, check_info
 from geo_ray.index.merge import Request, merge_matches, merge_neighbours, route
 from geo_ray.index.nearest import Measure
 from geo_ray.index.refine import Matches
 from geo_ray.index.shard import Neighbours, Searcher
-from geo_ray.index.store import IndexInfo, check_info
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.stage import Runtime
 

@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from geo_ray.errors import REMOTE_ERRORS, BundleError
+from geo_ray.index.index_folder import DESCRIPTION, IndexInfo, read_info
 from geo_ray.index.shard import Shard, open_shard
 from geo_ray.index.split import MANIFEST, OWNERS, read_split
-from geo_ray.index.store import DESCRIPTION, IndexInfo, read_info
 from geo_ray.models.local_files import adopt, cache_folder, sha256_of
 
 SHA256 = "sha256"  # the manifest's entry of digests by file

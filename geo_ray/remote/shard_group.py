@@ -18,7 +18,7 @@ from ray.data import DataContext, ExecutionResources
 from ray.exceptions import RayError
 
 from geo_ray.errors import GeoRayError, IndexUnavailableError, InputError
-from geo_ray.index.store import check_info
+from geo_ray.index.index_folder import check_info
 from geo_ray.remote.place import Place, beside_driver
 from geo_ray.remote.shard_actors import (
     DIRECTORY,

@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from geo_ray.cells.labels import nearest_centers
 from geo_ray.cells.partition import Partition
-from geo_ray.cells.store import read_partition, write_partition
+from geo_ray.cells.partition_file import read_partition, write_partition
 from geo_ray.datasets import earth
 from geo_ray.evaluation.calibration import fit_radius
 from geo_ray.evaluation.refinement import CHOICES, known_images
 from geo_ray.geo.metrics import error_metrics
 from geo_ray.geo.sphere import great_circle_km
+from geo_ray.index.index_folder import write_index
 from geo_ray.index.prototypes import Clustering, build_index
 from geo_ray.index.refine import Refinement
-from geo_ray.index.store import write_index
 from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, INDEX, WEIGHTS, open_bundle, write_manifest
 from geo_ray.models.clip import TOWER
 from geo_ray.models.encoder_spec import EncoderSpec

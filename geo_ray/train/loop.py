@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from geo_ray.cells.labels import cells_of
 from geo_ray.cells.partition import Partition
-from geo_ray.cells.store import read_partition
+from geo_ray.cells.partition_file import read_partition
 from geo_ray.models.heads import GeocellModel
 from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 from geo_ray.models.towers import TOWERS

@@ -13,8 +13,8 @@ from ray.train import RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
 from geo_ray.atlas.boundaries import boundaries
+from geo_ray.cells.partition_file import write_partition
 from geo_ray.cells.semantic import Semantic
-from geo_ray.cells.store import write_partition
 from geo_ray.remote.cell_tasks import build_cells
 from geo_ray.train.caption_config import CaptionConfig
 from geo_ray.train.config import LoopConfig, TrainConfig

@@ -7,7 +7,7 @@ import shapely
 
 from geo_ray.atlas.geoparquet import geoparquet_metadata
 from geo_ray.cells.partition import CellSizes, Partition, from_polygons
-from geo_ray.cells.store import read_partition, write_partition
+from geo_ray.cells.partition_file import read_partition, write_partition
 from geo_ray.errors import InputError
 from geo_ray.geo.sphere import great_circle_km
 

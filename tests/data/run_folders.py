@@ -5,8 +5,8 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geo_ray.data.files import ROWS_PER_GROUP
-from geo_ray.data.sinks import SCHEMA
+from geo_ray.data.record.output_tables import SCHEMA
+from geo_ray.data.record.prediction_files import ROWS_PER_GROUP
 
 PLACE = {
     "latitude": 48.858,

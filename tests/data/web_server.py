@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aiohttp.abc import AbstractResolver
 
-from geo_ray.data.fetch_policy import FetchPolicy
+from geo_ray.data.fetch.policy import FetchPolicy
 
 IMAGE = b"\xff\xd8 an image " * 50
 

@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geo_ray.data.sinks import SCHEMA
+from geo_ray.data.record.output_tables import SCHEMA
 
 
 def answer(image_id, latitude, longitude, **more):

@@ -11,7 +11,7 @@ from PIL import Image
 from prediction_rows import SCHEMA, answer, problem, write_run
 from small_partitions import boxes_of
 
-from geo_ray.cells.store import write_partition
+from geo_ray.cells.partition_file import write_partition
 from geo_ray.errors import InputError, OutputError
 from geo_ray.evaluation.report import NUM_CARDS, json_for_script, write_report
 from geo_ray.models.bundle import open_bundle

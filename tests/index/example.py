@@ -3,8 +3,8 @@
 import numpy as np
 
 from geo_ray.index.features import encode_features
+from geo_ray.index.index_folder import PrototypeIndex
 from geo_ray.index.prototypes import Clustering, build_index
-from geo_ray.index.store import PrototypeIndex
 
 NUM_CELLS = 7  # of which 2 and 6 have no images
 

@@ -7,8 +7,8 @@ from sklearn.cluster import OPTICS
 from geo_ray.errors import InputError
 from geo_ray.geo.sphere import great_circle_km, pairwise_km, spherical_mean
 from geo_ray.index import prototypes
+from geo_ray.index.index_folder import read_index, write_parts
 from geo_ray.index.prototypes import CLUSTERINGS, Clustering, build_cells, build_index, cluster_places
-from geo_ray.index.store import read_index, write_parts
 from tests.index.example import NUM_CELLS, assert_same_index, example_rows
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from geo_ray.errors import BundleError, InputError
+from geo_ray.index.index_folder import write_index
 from geo_ray.index.prototypes import Clustering, build_index
 from geo_ray.index.shard import Searcher, Shard, open_shard
-from geo_ray.index.store import write_index
 from tests.index.example import NUM_CELLS, example_index, slow_distances, tied_index
 
 

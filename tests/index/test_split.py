@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from geo_ray.errors import BundleError
+from geo_ray.index.index_folder import read_index, write_index
 from geo_ray.index.merge import Sharded, merge_nearest, route
 from geo_ray.index.shard import Searcher, Shard, open_shard
 from geo_ray.index.split import check_shards, near_owners, read_split, split_index
-from geo_ray.index.store import read_index, write_index
 from tests.index.example import example_index, slow_distances, tied_index
 
 

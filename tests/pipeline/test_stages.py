@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from geo_ray.cells.store import read_partition
+from geo_ray.cells.partition_file import read_partition
 from geo_ray.datasets import earth
 from geo_ray.errors import InputError
 from geo_ray.models.bundle import CELLS, open_bundle

@@ -4,10 +4,10 @@ import time
 
 import numpy as np
 
+from geo_ray.index.index_folder import read_index, write_index
 from geo_ray.index.prototypes import Clustering, build_index
 from geo_ray.index.shard import Shard
 from geo_ray.index.split import split_index
-from geo_ray.index.store import read_index, write_index
 from geo_ray.remote.shard_actors import ShardOptions
 from geo_ray.remote.shard_client import Patience
 

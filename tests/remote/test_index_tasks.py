@@ -10,14 +10,14 @@ import pytest
 
 from geo_ray.cells.labels import cells_of, nearest_centers
 from geo_ray.cells.partition import CellSizes
+from geo_ray.cells.partition_file import read_partition, write_partition
 from geo_ray.cells.rectangles import build_rectangles
-from geo_ray.cells.store import read_partition, write_partition
 from geo_ray.errors import BuildError, InputError, OutputError
 from geo_ray.index import prototypes
 from geo_ray.index.hubness import hubness
+from geo_ray.index.index_folder import concat, read_index
 from geo_ray.index.prototypes import CLUSTERINGS, Clustering
 from geo_ray.index.split import check_shards, read_split
-from geo_ray.index.store import concat, read_index
 from geo_ray.remote import index_tasks
 from geo_ray.remote.feature_files import read_members
 from geo_ray.remote.index_tasks import IndexBuild, build_index, build_with_progress, group_edges

@@ -9,7 +9,7 @@ import pytest
 import s3fs
 
 from geo_ray.errors import BundleError
-from geo_ray.index.store import check_info
+from geo_ray.index.index_folder import check_info
 from geo_ray.remote import shard_files
 from geo_ray.remote.shard_files import add_digests, find_shards, local_copy, open_source
 from tests.data.s3_server import s3_server

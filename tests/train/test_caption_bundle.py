@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from geo_ray.atlas.labels import ROOT, load_labels
+from geo_ray.benchmarks.transfer import countries_alone
 from geo_ray.models.bundle import LABEL_FEATURES, LABELS, open_bundle
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.pipeline.columns import source_batch
@@ -17,7 +18,6 @@ from geo_ray.train.caption_config import CaptionConfig
 from geo_ray.train.contrastive import TextTower
 from geo_ray.train.held_out import read_places
 from geo_ray.train.trainer import train_captions
-from geo_ray.train.transfer import countries_alone
 from tests.crops import jpeg_crops
 
 CONFIG = CaptionConfig(

@@ -11,10 +11,10 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from geo_ray.data.fetch_policy import reason, redacted
+from geo_ray.data.fetch.policy import reason, redacted
+from geo_ray.data.record.storage import PARTIAL, FolderStore
 from geo_ray.data.sources.listing import filesystem
 from geo_ray.data.sources.reading import local_path
-from geo_ray.data.store import PARTIAL, FolderStore
 from geo_ray.errors import REMOTE_ERRORS, InputError, OutputError
 
 MARKER = "geo-ray-export.json"

@@ -10,7 +10,7 @@ from geo_ray.data.exports.gps_directory import NotWritableError
 from geo_ray.data.exports.jpeg import is_jpeg, jpeg_with_position
 from geo_ray.data.exports.position import Position, sidecar
 from geo_ray.data.exports.run_files import NEEDED, RunFiles
-from geo_ray.data.fetch_policy import DEFAULT_POLICY
+from geo_ray.data.fetch.policy import DEFAULT_POLICY
 from geo_ray.data.sources import Input
 from geo_ray.data.sources.reading import Reader
 from geo_ray.errors import InputError

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geo_ray.data.fetch_policy import reason, redacted
-from geo_ray.data.ledger import MANIFEST, PREDICTIONS, RUN, SUCCESS, SUFFIX
+from geo_ray.data.fetch.policy import reason, redacted
+from geo_ray.data.record.ledger import MANIFEST, PREDICTIONS, RUN, SUCCESS, SUFFIX
+from geo_ray.data.record.storage import open_store
 from geo_ray.data.sources.containers import open_binary
-from geo_ray.data.store import open_store
 from geo_ray.errors import REMOTE_ERRORS, InputError, OutputError
 
 ROWS_PER_BATCH = 4096

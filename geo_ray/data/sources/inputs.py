@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from geo_ray.data.fetch_policy import DEFAULT_POLICY, FetchPolicy, redacted
+from geo_ray.data.fetch.policy import DEFAULT_POLICY, FetchPolicy, redacted
 from geo_ray.data.sources.ids import SUFFIXES, is_image_name, readable
 from geo_ray.data.sources.listing import Found, kind_of, match, single, walk
 from geo_ray.data.sources.manifests import is_table, read_manifest

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgpack
 
-from geo_ray.data.fetch_policy import is_url, reason, redacted
+from geo_ray.data.fetch.policy import is_url, reason, redacted
 from geo_ray.data.sources.ids import SUFFIXES, is_image_name
 from geo_ray.data.sources.listing import Found
 from geo_ray.data.sources.manifests import is_table

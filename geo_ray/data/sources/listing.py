@@ -13,7 +13,7 @@ from typing import Any, Literal
 import fsspec
 from fsspec.utils import glob_translate
 
-from geo_ray.data.fetch_policy import is_url, reason, redacted
+from geo_ray.data.fetch.policy import is_url, reason, redacted
 from geo_ray.data.sources.ids import is_image_name
 from geo_ray.errors import REMOTE_ERRORS, InputError
 

@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 
 import numpy as np
 
-from geo_ray.data.fetch_policy import is_url, redacted
+from geo_ray.data.fetch.policy import is_url, redacted
 from geo_ray.data.sources.options import SourceOptions
 from geo_ray.data.sources.reading import Access
 from geo_ray.data.sources.rows import Input

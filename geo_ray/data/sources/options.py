@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from geo_ray.data.fetch_policy import DEFAULT_POLICY, FetchPolicy
+from geo_ray.data.fetch.policy import DEFAULT_POLICY, FetchPolicy
 from geo_ray.data.sources.rows import ROWS_PER_SHARD
 
 

@@ -16,15 +16,15 @@ from urllib.parse import unquote
 
 import fsspec
 
-from geo_ray.data.fetch_policy import DEFAULT_POLICY, FetchPolicy, is_url
+from geo_ray.data.fetch.policy import DEFAULT_POLICY, FetchPolicy, is_url
+from geo_ray.data.fetch.prefetch import Content, in_order
 from geo_ray.data.sources.ids import readable
 from geo_ray.data.sources.rows import Input, Row, Shard
-from geo_ray.data.windows import Content, in_order
 from geo_ray.errors import REMOTE_ERRORS
 from geo_ray.models.preprocess import MAX_BYTES
 
 if TYPE_CHECKING:
-    from geo_ray.data.fetcher import Fetcher
+    from geo_ray.data.fetch.fetcher import Fetcher
 
 NUM_THREADS = 16  # reads of files and objects under way at a time; a GET from S3 takes 20 to 100 ms
 FILES_PER_READ = 8
@@ -120,7 +120,9 @@ class Reader:
         """Start to read what is behind paths and URIs, one after another; a URL comes alone."""
         if is_url(uris[0]):
             if self._fetcher is None:
-                from geo_ray.data.fetcher import Fetcher  # aiohttp takes 0.3 s to import, and most inputs are no URLs
+                from geo_ray.data.fetch.fetcher import (
+                    Fetcher,  # aiohttp takes 0.3 s to import, and most inputs are no URLs
+                )
 
                 self._fetcher = self._stack.enter_context(Fetcher(self._policy))
             return self._fetcher.submit(uris[0])

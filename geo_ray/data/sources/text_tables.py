@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from geo_ray.data.fetch_policy import reason, redacted
+from geo_ray.data.fetch.policy import reason, redacted
 from geo_ray.data.sources.ids import is_image_name
 from geo_ray.errors import REMOTE_ERRORS, InputError
 

@@ -1,0 +1,156 @@
+"""The record of a bulk run beside its output: what was asked for, what happened, what is done.
+
+run.json        what decides the answers; another run is refused by it
+parts/          a file a block of rows that is done (blocks.py)
+predictions/    the same rows in files of a sensible size, made of the parts at the end (prediction_files.py)
+ledger.json     which blocks are in which of these files
+events.jsonl    what happened when
+manifest.json, _SUCCESS    written last
+"""
+
+import dataclasses
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from geo_ray.data.record.blocks import Block, Done, block_of
+from geo_ray.data.record.storage import Store, open_store
+from geo_ray.errors import OutputError
+
+RUN, EVENTS, MANIFEST, SUCCESS, LEDGER = "run.json", "events.jsonl", "manifest.json", "_SUCCESS", "ledger.json"
+PARTS, PREDICTIONS = "parts", "predictions"
+SUFFIX = ".parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunKey:
+    """What decides a run's answers; results of another key are never mixed in. Inputs may grow between runs."""
+
+    bundle_fingerprint: str
+    top_k: int | None
+    inputs: tuple[str, ...]
+    features: bool = False
+    views_by: str | None = None
+    image_column: str | None = None
+    id_column: str | None = None
+    image_folder: str | None = None
+    dtype: str = "auto"
+    index: str = ""  # the generation of one in place of the bundle's own
+    exif: str = "ignore"
+
+    @property
+    def fingerprint(self) -> str:
+        """A short digest of all of it."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A block's rows in a file of predictions: how many, and how many of them have each problem."""
+
+    block: Block
+    num_rows: int
+    problems: dict[str, int]
+
+
+Files = dict[str, list[Written]]  # the file's name -> what it holds, in order
+
+
+class Ledger:
+    """One run's output, local or remote. Methods raise ``OutputError`` where it can't be read or written."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        self.store: Store = open_store(output)
+        self._events: list[str] | None = None
+
+    def claim(self, key: RunKey, resume: bool, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Claim the output for this run; the settings that it was begun with, now or before.
+
+        ``settings`` are what a resumed run must keep though it doesn't decide answers. Raises ``OutputError`` when the
+        output holds results that this run must not touch.
+        """
+        before = self.run()
+        if before is None:
+            if self.store.names(PREDICTIONS) or self.store.names(PARTS):
+                raise OutputError(
+                    f"output {self.output!r} holds prediction files of unknown origin; name another --output"
+                )
+            begun = {"fingerprint": key.fingerprint, "settings": settings or {}}
+            self._write_json(RUN, dataclasses.asdict(key) | begun)
+            return settings or {}
+        if before["fingerprint"] != key.fingerprint:
+            raise OutputError(f"output {self.output!r} holds another run's results ({_difference(before, key)}); "
+                              "name another --output, or delete it")  # fmt: skip
+        if not resume:
+            raise OutputError(
+                f"output {self.output!r} holds results of this run; pass --resume to complete it, or delete it"
+            )
+        return dict(before.get("settings", {}))
+
+    def run(self) -> dict[str, Any] | None:
+        """What ``run.json`` says; None where there is none."""
+        content = self.store.read(RUN)
+        return None if content is None else dict(json.loads(content))
+
+    def commit(self, block: Block, content: bytes) -> None:
+        """Note a block as done: its parquet file, at once and whole."""
+        self.store.write(f"{PARTS}/{block.name}{SUFFIX}", content)
+
+    def parts(self) -> set[Block]:
+        """The blocks that have a part."""
+        names = (name.removesuffix(SUFFIX) for name in self.store.names(PARTS))
+        return {block for name in names if (block := block_of(name)) is not None}
+
+    def files(self) -> Files:
+        """What the files of predictions hold; of one that was noted and is lost, nothing is done."""
+        held: dict[str, list[Any]] = json.loads(self.store.read(LEDGER) or b"{}")
+        there = set(self.store.names(PREDICTIONS)) if held else set[str]()
+        return {name: [_written(*entry) for entry in entries] for name, entries in held.items() if name in there}
+
+    def write_files(self, files: Files) -> None:
+        """Note what the files of predictions hold from now on."""
+        held = {name: [[w.block.name, w.num_rows, w.problems] for w in written] for name, written in files.items()}
+        self.store.write(LEDGER, json.dumps(held).encode())
+
+    def done(self) -> Done:
+        """All blocks that are done, as parts or in files of predictions."""
+        in_files = (written.block for entries in self.files().values() for written in entries)
+        return Done([*in_files, *self.parts()])
+
+    def event(self, name: str, **details: Any) -> None:
+        """Append a line to ``events.jsonl``."""
+        if self._events is None:
+            self._events = (self.store.read(EVENTS) or b"").decode().splitlines()
+        self._events.append(json.dumps({"time": time.time(), "event": name} | details))
+        self.store.write(EVENTS, ("\n".join(self._events) + "\n").encode())
+
+    def reopen(self) -> None:
+        """Take back that the run is complete, while it is being completed again."""
+        self.store.delete(SUCCESS)
+
+    def finish(self, manifest: dict[str, Any]) -> None:
+        """Write ``manifest.json`` and, last, ``_SUCCESS``; what killed writers have left goes before."""
+        for folder in (PARTS, PREDICTIONS):
+            self.store.sweep(folder)
+        self._write_json(MANIFEST, manifest)
+        self.store.write(SUCCESS, b"")
+
+    def _write_json(self, name: str, value: dict[str, Any]) -> None:
+        self.store.write(name, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def _written(name: str, num_rows: int, problems: dict[str, int]) -> Written:
+    block = block_of(name)
+    if block is None:
+        raise OutputError(f"{LEDGER} names a block {name!r}, which none of ours is called; delete the output")
+    return Written(block=block, num_rows=num_rows, problems=problems)
+
+
+def _difference(before: dict[str, Any], key: RunKey) -> str:
+    """What the two runs do not share, in words."""
+    now = json.loads(json.dumps(dataclasses.asdict(key)))
+    return "; ".join(f"{name} {before.get(name)!r} there, {now[name]!r} asked for" for name in now
+                     if before.get(name) != now[name])  # fmt: skip

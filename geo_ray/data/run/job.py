@@ -1,0 +1,263 @@
+"""Bulk geotagging: every input gets exactly one row, and the job says how it went."""
+
+import itertools
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import Any
+
+import ray
+
+from geo_ray.data.record.lease import Lease
+from geo_ray.data.record.ledger import Files, Ledger, RunKey, Written
+from geo_ray.data.record.prediction_files import Segment, settle, write_file
+from geo_ray.data.run.block_reader import rows_per_block
+from geo_ray.data.run.coordinator import Listed
+from geo_ray.data.run.pipeline import Outcome, Work, answer_all
+from geo_ray.data.run.progress import RunProgress
+from geo_ray.data.run.signals import stopped_by_signals
+from geo_ray.data.run.worker import Answered
+from geo_ray.data.sources import SourceOptions, Sources, open_sources
+from geo_ray.errors import ErrorBudgetError, InputError, RunStoppedError
+from geo_ray.index.index_folder import check_info, read_info
+from geo_ray.models.bundle import INDEX, Bundle, open_bundle
+from geo_ray.pipeline.columns import HAS_LOCATION
+from geo_ray.pipeline.graph import check_exif, embedding_graph, graph_of
+from geo_ray.pipeline.stage import Runtime
+from geo_ray.remote.place import Place
+from geo_ray.remote.shard_files import ShardSet, find_shards
+from geo_ray.remote.shard_group import index_runtime
+
+FEW = 8192  # inputs that are counted before a run begins; of more, blocks are as large as they get
+BLOCKS_PER_SHARD = 4  # of named images, about: the last block of a shard is seldom full, and fills no micro-batch
+ROWS_PER_BLOCK = "rows_per_block"
+MANIFEST_ENTRIES = ("ref", "kind", "description", "licence", "fingerprint", "encoder_fingerprint")  # of the bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeotagOptions:
+    """What to geotag, with what, and where the answers go."""
+
+    inputs: tuple[str, ...]
+    output: str
+    bundle: str = "earth-tiny"
+    top_k: int | None = None
+    sources: SourceOptions = field(default_factory=SourceOptions)
+    index: str | None = None  # searched on shard actors in place of the bundle's own in each worker
+    index_replicas: int = 1
+    features: bool = False  # write image features in place of answers
+    dtype: str = "auto"  # what the tower computes in: float32, bfloat16, float16, or what the device is fast in
+    exif: str = "ignore"  # photos that carry a position: ignore it, skip them, or compare it with the answer
+    resume: bool = False
+    max_problem_share: float = 0.1  # above it the job fails, after all answers are written
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_problem_share <= 1:
+            raise InputError(f"max_problem_share={self.max_problem_share} must be from 0 to 1")
+        check_exif(self.exif)
+        if self.features and self.exif != "ignore":
+            raise InputError(f"exif={self.exif!r} is for answers; leave it out where features are written")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeotagJob:
+    """A run whose every part is known to be usable. ``work`` has a ledger that was claimed, unless for a dry run."""
+
+    options: GeotagOptions
+    bundle: Bundle
+    index: ShardSet | None  # what shard actors are to search
+    sources: Sources
+    work: Work
+
+    @property
+    def num_index_shards(self) -> int:
+        """How many shards are to be put on actors."""
+        return len(self.index.shards) if self.index else 0
+
+
+def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
+    """The job of these options; claims the output unless ``dry_run``. Needs no Ray.
+
+    Raises ``InputError``, ``BundleError`` or ``OutputError``.
+    """
+    bundle = open_bundle(options.bundle)
+    index = find_index(options.index, bundle) if options.index else None
+    sources = open_sources(options.inputs, options.sources)
+    views = sources.num_views
+    if options.features:
+        graph = embedding_graph(bundle, views, options.dtype)
+    else:
+        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif)
+    ledger = Ledger(options.output)
+    settings = {ROWS_PER_BLOCK: _block_size(sources, bundle)}
+    if not dry_run:
+        settings = ledger.claim(_key(options, bundle, index), options.resume, settings)
+    size = settings[ROWS_PER_BLOCK]
+    work = Work(
+        inputs=options.inputs,
+        options=replace(options.sources, rows_per_shard=BLOCKS_PER_SHARD * size),
+        num_views=views,
+        graph=graph,
+        ledger=ledger,
+        rows_per_block=size,
+        features=options.features,
+    )
+    return GeotagJob(options=options, bundle=bundle, index=index, sources=sources, work=work)
+
+
+def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunKey:
+    return RunKey(
+        bundle_fingerprint=bundle.fingerprint,
+        top_k=options.top_k,
+        inputs=options.inputs,
+        features=options.features,
+        views_by=options.sources.views_by,
+        image_column=options.sources.image_column,
+        id_column=options.sources.id_column,
+        image_folder=options.sources.image_folder,
+        dtype=options.dtype,
+        index=index.generation if index else "",
+        exif=options.exif,
+    )
+
+
+def _block_size(sources: Sources, bundle: Bundle) -> int:
+    """Rows of a block, for as many inputs as there are; of a listing with more than a few only those are counted."""
+    num_rows = 0
+    for shard in sources.shards():
+        num_rows += FEW if shard.num_rows is None else shard.num_rows
+        if num_rows >= FEW:
+            break
+    pixel_bytes = sources.num_views * 3 * bundle.encoder.image_size**2
+    return rows_per_block(pixel_bytes, bundle.encoder.micro_batch, num_rows if num_rows < FEW else None)
+
+
+def find_index(address: str, bundle: Bundle) -> ShardSet:
+    """The shards of the index at an address, for searches of this bundle; ``InputError`` or ``BundleError`` otherwise.
+
+    Only its manifest is read.
+    """
+    if bundle.kind != "cells":
+        raise InputError(f"bundle {bundle.ref} is of kind {bundle.kind}, which searches no index; leave out --index")
+    index, own = find_shards(address), read_info(bundle.path(INDEX))
+    check_info(
+        index.address,
+        index.whole,
+        num_features=bundle.num_features,
+        num_cells=own.num_cells,
+        metric=own.metric,
+        encoder_fingerprint=bundle.encoder_fingerprint,
+        with_hubness=bundle.refinement.measure == "csls",
+    )
+    return index
+
+
+def geotag(job: GeotagJob, place: Place, see: Callable[[Answered], None] = lambda answered: None) -> dict[str, Any]:
+    """Geotag the job's inputs on the connected Ray and write the predictions; returns the manifest.
+
+    ``see`` is called for each block that is done.
+
+    Raises ``ErrorBudgetError`` when more than the allowed share of rows has a problem; everything is written by then.
+    ``RunStoppedError`` where something is left to do: the process was told to end, or inputs can't be read now.
+    """
+    ledger, start = job.work.ledger, time.monotonic()
+    with Lease(ledger.store) as lease, stopped_by_signals() as stop:
+        ledger.reopen()
+        progress = RunProgress(_num_rows(ledger.files()), lambda line: _say(ledger, line))
+
+        def done(answered: Answered, listed: Listed) -> None:
+            progress.see(answered, listed)
+            see(answered)
+
+        ledger.event("started", num_blocks_done=len(ledger.done()))
+        try:
+            with index_runtime(job.index, place) if job.index else nullcontext(_runtime(place)) as runtime:
+                outcome = answer_all(job.work, place, runtime, done, stop)
+        except RunStoppedError as error:
+            ledger.event("stopped", reason=str(error), num_images=progress.num_rows)
+            raise
+        finally:
+            progress.close()
+        files = settle(ledger, outcome.shard_ids, lambda groups: _write_files(ledger, groups), lease.check)
+        manifest = _manifest(job, files, progress, time.monotonic() - start)
+        ledger.event("finished", num_images=manifest["num_images"], seconds=manifest["seconds"])
+        _check_read(outcome, ledger)
+        ledger.finish(manifest)
+    _check_budget(manifest, job.options.max_problem_share)
+    return manifest
+
+
+def _runtime(place: Place) -> Runtime:
+    return Runtime(device=place.device, num_threads=place.cpus_per_worker)
+
+
+def _say(ledger: Ledger, line: str) -> None:
+    print(line, flush=True)
+    ledger.event("progress", text=line)
+
+
+def _write_files(ledger: Ledger, groups: list[list[Segment]]) -> Iterable[tuple[str, list[Written]]]:
+    """The files of these groups, written by tasks."""
+    task = ray.remote(num_cpus=0.5)(write_file)
+    results: list[tuple[str, list[Written]]] = ray.get([task.remote(ledger, group) for group in groups])
+    return results
+
+
+def _num_rows(files: Files) -> int:
+    return sum(written.num_rows for held in files.values() for written in held)
+
+
+def _manifest(job: GeotagJob, files: Files, progress: RunProgress, seconds: float) -> dict[str, Any]:
+    problems: Counter[str] = Counter()
+    for written in itertools.chain.from_iterable(files.values()):
+        problems.update(written.problems)
+    return {
+        "inputs": list(job.options.inputs),
+        "options": {name: getattr(job.options, name) for name in ("top_k", "max_problem_share", "exif")},
+        "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},
+        "versions": {name: version(name) for name in ("geo-ray", "ray", "torch", "pyarrow")}
+        | {"python": platform.python_version()},
+        "num_images": _num_rows(files),
+        "problems": dict(problems.most_common()),
+        "files": sorted(files),
+        "seconds": round(seconds, 3),
+        "images_per_second": round(progress.num_rows / seconds, 2) if progress.num_rows else None,
+        "stages": progress.stages(),
+    }
+
+
+def _check_read(outcome: Outcome, ledger: Ledger) -> None:
+    if outcome.failures:
+        failures = list(outcome.failures.values())
+        listed = "; ".join(failures[:3])
+        ledger.event("unread", failures=failures[:100])
+        raise RunStoppedError(
+            f"{len(outcome.failures)} of {len(outcome.shard_ids)} pieces of the inputs can't be read ({listed}); "
+            "all others are answered and written, --resume tries these again"
+        )
+
+
+def _check_budget(manifest: dict[str, Any], allowed: float) -> None:
+    problems: dict[str, int] = dict(manifest["problems"])
+    asked = manifest["num_images"] - problems.pop(HAS_LOCATION, 0)
+    share = sum(problems.values()) / max(1, asked)
+    if share > allowed:
+        listed = ", ".join(f"{count} {code}" for code, count in problems.items())
+        raise ErrorBudgetError(
+            f"{sum(problems.values())} of {asked} images have a problem "
+            f"({share:.1%}, allowed {allowed:.1%}): {listed}; "
+            "all rows are written, raise --max-problem-share to accept this"
+        )
+
+
+def summary_text(manifest: dict[str, Any], output: str) -> str:
+    """How a run went, for the terminal."""
+    problems = manifest["problems"]
+    failed = ", ".join(f"{count} {code}" for code, count in problems.items()) or "no problems"
+    rate = manifest["images_per_second"]
+    speed = f"{manifest['seconds']:.1f} s, {rate:.0f} images/s" if rate else "nothing left to do"
+    return f"{manifest['num_images']:,} images ({failed}); {speed}; answers in {output}/predictions"

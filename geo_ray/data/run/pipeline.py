@@ -1,0 +1,236 @@
+"""The bulk pipeline on Ray Data: list shards -> read blocks -> answer and commit them.
+
+Each pass answers what is not done yet. What a pass leaves out, because something died that Ray doesn't bring back, the
+next one does: that a block is done is decided by its part alone.
+"""
+
+import contextlib
+import pickle
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayError, RayTaskError
+
+from geo_ray.data.record.ledger import Ledger
+from geo_ray.data.run.block_reader import BlockReader, list_shards, read_blocks
+from geo_ray.data.run.coordinator import Coordinator, Listed
+from geo_ray.data.run.stalls import EndsWhenShort
+from geo_ray.data.run.worker import Answered, BlockAnswerer
+from geo_ray.data.sources import SourceOptions
+from geo_ray.errors import GeoRayError, RunStoppedError
+from geo_ray.pipeline.graph import Graph
+from geo_ray.pipeline.stage import Runtime
+from geo_ray.remote.place import Place, beside_driver
+
+MAX_PASSES = 5  # in a row that commit nothing new
+PAUSE_S = 10.0  # before the second of these, twice that before the third: nodes that died are noticed after 30 s
+STOP_TOLD_EVERY_S = 0.5
+CPUS_TO_LIST, CPUS_TO_READ = 0.01, 0.5  # different, or Ray Data runs both in one task, and nothing side by side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a run answers, how, and where to."""
+
+    inputs: tuple[str, ...]
+    options: SourceOptions
+    num_views: int
+    graph: Graph
+    ledger: Ledger
+    rows_per_block: int
+    features: bool = False
+
+
+def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any) -> Dataset:
+    """The pipeline: a row for each block, when its part is written."""
+    head, tail = work.graph.split_at_pixels()
+    reader = BlockReader(
+        head=pickle.dumps(head),
+        num_views=work.num_views,
+        rows_per_block=work.rows_per_block,
+        rows_per_batch=place.batch_size,
+        decode_apart=place.decode_apart,
+    )
+    listing = {"inputs": work.inputs, "options": work.options, "ledger": work.ledger, "coordinator": coordinator}
+    settings = {
+        "head": head, "tail": tail, "runtime": runtime, "ledger": work.ledger, "rows_per_batch": place.batch_size,
+        "features": work.features, "coordinator": coordinator,
+    }  # fmt: skip
+    return stream(
+        Step(list_shards, listing, CPUS_TO_LIST),
+        Step(read_blocks, {"reader": reader, "coordinator": coordinator}, 1 if place.decode_apart else CPUS_TO_READ),
+        Step(BlockAnswerer, settings, place.cpus_per_worker),
+        place,
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a stream: a function of tasks or a class of actors, what it is given, and the CPUs that each takes."""
+
+    function: Callable[..., Any]
+    settings: dict[str, Any]
+    num_cpus: int | float
+
+
+def stream(lister: Step, reader: Step, answerer: Step, place: Place, calls_per_worker: int = 2) -> Dataset:
+    """One task lists, as many read as there is room for, and the place's workers answer, a row in each call."""
+    with _blocks_of_a_row():
+        rows = ray.data.from_items([{"start": 0}], override_num_blocks=1)
+    for step in (lister, reader):
+        rows = rows.map_batches(
+            step.function, batch_size=1, batch_format="pyarrow", fn_kwargs=step.settings, num_cpus=step.num_cpus
+        )
+    return rows.map_batches(
+        answerer.function,
+        fn_constructor_kwargs=answerer.settings,
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(
+            min_size=place.num_workers,
+            max_size=place.max_workers or place.num_workers,
+            max_concurrent_calls_per_actor=calls_per_worker,
+            enable_true_multi_threading=True,
+        ),
+        num_cpus=answerer.num_cpus,
+        num_gpus=place.gpus_per_worker or None,
+        memory=place.memory_per_worker or None,
+    )
+
+
+@contextlib.contextmanager
+def _blocks_of_a_row() -> Iterator[None]:
+    """Datasets that are begun meanwhile hand on each row as soon as it is there, as a block of its own.
+
+    What their functions raise comes as it is: Ray Data's own wrapping loses the cause on its way to the driver.
+    """
+    context = DataContext.get_current()
+    before = context.target_max_block_size, context.raise_original_map_exception
+    context.target_max_block_size, context.raise_original_map_exception = 1, True
+    try:
+        yield
+    finally:
+        context.target_max_block_size, context.raise_original_map_exception = before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run has listed and could not read, when nothing else is left to do."""
+
+    shard_ids: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)  # by shard
+
+
+def answer_all(
+    work: Work,
+    place: Place,
+    runtime: Runtime,
+    see: Callable[[Answered, Listed], None] = lambda answered, listed: None,
+    stop: threading.Event | None = None,
+) -> Outcome:
+    """Answer all blocks of the sources that are not done, in as many passes as that takes.
+
+    ``see`` is called for each block that is done. When ``stop`` is set, what is under way is still committed, and
+    ``RunStoppedError`` is raised. A ``GeoRayError`` of a worker is raised as it is.
+    """
+    stop, idle = stop or threading.Event(), 0
+    while True:
+        before = len(work.ledger.done())
+        outcome, broken = _try_pass(work, fitting(place, ray.cluster_resources()), runtime, see, stop)
+        if stop.is_set():
+            raise RunStoppedError(f"stopped; what is done stays in {work.ledger.output!r}, --resume completes it")
+        done = work.ledger.done()
+        missing = [one for one in outcome.shard_ids if not done.whole(one) and one not in outcome.failures]
+        if not broken and not missing:
+            return outcome
+        idle = idle + 1 if len(done) == before else 0
+        why = broken or f"{len(missing)} shards are missing"
+        work.ledger.event("pass_again", reason=why)
+        if idle == MAX_PASSES:
+            raise RunStoppedError(f"{idle} passes over the inputs got no further ({why}); try again with --resume")
+        stop.wait(idle * PAUSE_S)
+
+
+def fitting(place: Place, resources: dict[str, float]) -> Place:
+    """The place with as many workers as there is room for now, at least one: a node may have gone since it was planned.
+
+    Of more, some would wait for ever, and so would the blocks that they had when their node died.
+    """
+    return replace(place, num_workers=max(1, min(place.num_workers, place.room(resources))))
+
+
+def _try_pass(
+    work: Work, place: Place, runtime: Runtime, see: Callable[[Answered, Listed], None], stop: threading.Event
+) -> tuple[Outcome, str]:
+    """What a pass has listed and could not read, and what broke it; empty where it came to its end."""
+    coordinator = ray.remote(max_restarts=-1, **beside_driver())(Coordinator).remote()
+    failures: dict[str, str] = {}
+    try:
+        with _stop_told(stop, coordinator):
+            for answered, listed in _pass(work, place, runtime, coordinator):
+                if answered.failure:
+                    failures[answered.block.shard_id] = answered.failure
+                else:
+                    see(answered, listed)
+        listed = ray.get(coordinator.listed.remote())
+        outcome = Outcome(shard_ids=ray.get(coordinator.shard_ids.remote()), failures=failures)
+    except (RayError, ExecutionTimeoutError) as error:
+        return Outcome(), _passing(error)
+    return outcome, "" if listed.complete else "the listing ended early"
+
+
+@contextlib.contextmanager
+def _stop_told(stop: threading.Event, coordinator: Any) -> Iterator[None]:
+    """Tells the coordinator that ``stop`` is set, also while no block comes, and again as it forgets when it dies."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(STOP_TOLD_EVERY_S):
+            if stop.is_set():
+                with contextlib.suppress(RayError):
+                    ray.get(coordinator.stop.remote())
+
+    teller = threading.Thread(target=tell, name="stop", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
+
+
+def _pass(work: Work, place: Place, runtime: Runtime, coordinator: Any) -> Iterator[tuple[Answered, Listed]]:
+    """Each block that was answered, and what has been listed by then."""
+    listed, asked_at = Listed(), 0.0
+    rows = answered_blocks(work, place, runtime, coordinator)
+    rows.context.custom_execution_callback_classes.append(EndsWhenShort)
+    with warnings.catch_warnings():
+        # How many blocks there are isn't known before; that some workers have nothing to do then is no fault.
+        warnings.filterwarnings("ignore", "The minimum number of concurrent actors")
+        for batch in rows.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
+            if not listed.complete and time.monotonic() > asked_at + 1:
+                listed, asked_at = ray.get(coordinator.listed.remote()), time.monotonic()
+            yield pickle.loads(batch["answered"][0].as_buffer()), listed
+
+
+def _passing(error: RayError | ExecutionTimeoutError) -> str:
+    """What broke a pass, where another may come through; what would come again is raised, an error of ours as it is."""
+    cause: BaseException = error
+    while isinstance(cause, RayTaskError):
+        cause = cause.cause
+    if isinstance(cause, GeoRayError):
+        cause.args = (str(cause).partition("\n")[0],)  # below it Ray Data has added advice on settings of its own
+        raise cause from error
+    if isinstance(cause, ExecutionTimeoutError):
+        return str(cause).strip().splitlines()[0]
+    if not isinstance(cause, RayError):
+        raise error
+    return str(error).strip().splitlines()[-1]

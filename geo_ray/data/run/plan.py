@@ -1,0 +1,108 @@
+"""What a bulk run will do, in words, before it does."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES, MAX_RAW_BYTES
+from geo_ray.data.run.job import GeotagJob
+from geo_ray.data.sources import Sources, open_sources
+from geo_ray.data.terminal import bundle_text
+from geo_ray.models.preprocess import MAX_BYTES
+from geo_ray.pipeline.columns import view_columns
+from geo_ray.pipeline.stage import Runtime
+from geo_ray.remote.place import Place
+
+LIBRARIES_BYTES = 600 * 2**20  # resident in a worker that has loaded a bundle of 20 MB
+BUNDLE_COPIES = 3  # of the weights: as read, as the tower has them, and in the dtype that it computes in
+NUM_TIMED = 32  # blank images that the rate is estimated from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """What listing all inputs tells: shards, rows in those that say how many they have, and shards that don't."""
+
+    num_shards: int = 0
+    num_rows: int = 0
+    num_unknown: int = 0
+
+
+def count(sources: Sources) -> Count:
+    """List all inputs."""
+    num_shards = num_rows = num_unknown = 0
+    for shard in sources.shards():
+        num_shards += 1
+        num_rows += shard.num_rows or 0
+        num_unknown += shard.num_rows is None
+    return Count(num_shards=num_shards, num_rows=num_rows, num_unknown=num_unknown)
+
+
+def plan_text(job: GeotagJob, place: Place) -> str:
+    """Who does what, in two lines."""
+    sources = ", ".join(source.kind for source in job.sources.sources)
+    gpus = f" and {place.gpus_per_worker:g} GPU" if place.gpus_per_worker else ""
+    apart = ", decoding apart" if place.decode_apart else ""
+    index = (
+        f"; index {job.index.address}: {job.num_index_shards} shards x {place.num_index_replicas} replicas"
+        if job.index
+        else ""
+    )
+    return (
+        f"{bundle_text(job.bundle)}\ninputs: {sources}; blocks of at most {job.work.rows_per_block} images; "
+        f"{place.workers_text} workers of {place.cpus_per_worker} CPU{gpus} ({place.device}){apart}, "
+        f"batches of {place.batch_size}{index}"
+    )
+
+
+def dry_run_text(job: GeotagJob, place: Place, cpus: float) -> str:
+    """All that can be known of a run without doing it: lists the inputs, and times a worker on blank images here."""
+    found = count(open_sources(job.work.inputs, job.work.options))
+    rate = worker_rate(job, place)
+    lines = [plan_text(job, place), _inputs_line(job, found)]
+    lines += [f"  {number:,} {kind} files beside them are left out" for kind, number in _left_out(job.sources)]
+    lines.append(
+        f"CPUs: {cpus:g}; {place.num_workers * place.cpus_per_worker} for workers, {place.index_cpus:g} for the index, "
+        f"{place.data_cpus(cpus) - place.num_workers * place.cpus_per_worker:g} for listing, reading and writing"
+    )
+    lines.append(
+        f"memory: a block takes at most {MAX_PIXEL_BYTES / 2**20:.0f} MiB as pixels, one image file "
+        f"{MAX_BYTES / 2**20:.0f} MiB; a worker holds the bundle and two blocks, and "
+        f"{place.memory_per_worker / 2**30:.1f} GiB are set aside for it"
+    )
+    lines.append(
+        f"expected: {rate:,.0f} images/s a worker (decoding apart; {NUM_TIMED} blank images on this machine's CPU), "
+        f"{rate * place.num_workers:,.0f} in all"
+        + (f": {found.num_rows / (rate * place.num_workers) / 3600:,.2f} h" if found.num_rows else "")
+    )
+    return "\n".join(lines)
+
+
+def worker_memory(job: GeotagJob) -> int:
+    """Bytes to set aside for a worker: Python with torch, the bundle while weights are converted, and two blocks."""
+    return LIBRARIES_BYTES + BUNDLE_COPIES * job.bundle.size_bytes + 2 * (MAX_RAW_BYTES + MAX_PIXEL_BYTES)
+
+
+def worker_rate(job: GeotagJob, place: Place) -> float:
+    """Images a second that a worker answers once they are decoded, on this machine's CPU."""
+    head, tail = job.work.graph.split_at_pixels()
+    blank = {name: np.full(NUM_TIMED, None, dtype=object) for name in view_columns(job.work.num_views)}
+    blank |= {name: np.full(NUM_TIMED, "", dtype=object) for name in ("image_id", "uri", "problem")}
+    batch = head.build(Runtime())({name: blank[name] for name in head.inputs})
+    batch["problem"][:], batch["view_count"][:] = "", 1  # as if they had been images
+    built = tail.build(Runtime(num_threads=place.cpus_per_worker))
+    built(batch)
+    start = time.perf_counter()
+    built(batch)
+    return NUM_TIMED / (time.perf_counter() - start)
+
+
+def _inputs_line(job: GeotagJob, found: Count) -> str:
+    rows = f"{found.num_rows:,} images" if found.num_rows or not found.num_unknown else ""
+    unknown = f"{found.num_unknown:,} containers, whose images only reading counts" if found.num_unknown else ""
+    pieces = f"in {found.num_shards:,} pieces, each committed by itself"
+    return f"{' and '.join(filter(None, (rows, unknown)))} {pieces}"
+
+
+def _left_out(sources: Sources) -> list[tuple[str, int]]:
+    return [(kind, number) for source in sources.sources for kind, number in source.left_out.items()]

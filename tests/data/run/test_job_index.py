@@ -1,0 +1,104 @@
+"""The bulk job with an index on shard actors: the answers of the bundle's own index, also when shards die."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import pytest
+
+from geo_ray.data.run.job import GeotagOptions, find_index, geotag, prepare
+from geo_ray.errors import BundleError, InputError, OutputError
+from geo_ray.index.index_folder import read_index, write_index
+from geo_ray.index.split import split_index
+from geo_ray.models.bundle import INDEX, open_bundle
+from geo_ray.remote.place import Place
+from tests.crops import write_crops
+from tests.data.shard_killing import kill_a_shard, once_searching, same_answers
+from tests.remote.shards import written_split
+
+LOG = logging.getLogger(__name__)
+PLACE = Place(num_workers=1, batch_size=32, num_index_shards=3, num_index_replicas=1)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("index") / "three"
+    split_index(open_bundle("earth-tiny").path(INDEX), 3, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crops")
+    write_crops(folder, 400)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(crops, ray_session, tmp_path_factory):
+    """The answers of each worker's own search."""
+    output = tmp_path_factory.mktemp("own")
+    geotag(prepare(GeotagOptions(inputs=(str(crops),), output=str(output))), Place(num_workers=2, batch_size=64))
+    return output
+
+
+def job_of(crops, shards, output, **options):
+    return prepare(GeotagOptions(inputs=(str(crops),), output=str(output), index=str(shards), **options))
+
+
+def test_shards_give_the_answers_of_the_bundles_own_index(crops, shards, undisturbed, tmp_path):
+    job = job_of(crops, shards, tmp_path / "out")
+    assert job.num_index_shards == 3
+    geotag(job, PLACE)
+    assert same_answers(tmp_path / "out", undisturbed)
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_a_shard_that_dies_in_mid_job_changes_no_answer(crops, shards, undisturbed, tmp_path, num_replicas):
+    job = job_of(crops, shards, tmp_path / "out")
+    place = replace(PLACE, num_index_replicas=num_replicas, cpus_per_index_shard=0.25)
+    killed = []
+    watch = threading.Thread(target=once_searching, args=(lambda: killed.append(kill_a_shard()),))
+    watch.start()
+    geotag(job, place)
+    watch.join()
+    assert len(killed) == 1
+    assert same_answers(tmp_path / "out", undisturbed)
+
+
+def test_a_node_that_dies_with_two_shards_changes_no_answer(crops, shards, undisturbed, tmp_path):
+    """In a process of its own, as a cluster of several nodes can't be started beside the session's Ray."""
+    command = [sys.executable, "-m", "tests.data.shard_killing", str(crops), str(shards), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout.strip().splitlines()[-1])
+    LOG.warning("a node with %s shards was removed; the job took %.1f s", report["lost"], report["seconds"])
+    assert report["lost"] >= 2
+    assert same_answers(tmp_path / "out", undisturbed)
+
+
+def test_another_index_is_another_run(crops, shards, undisturbed):
+    with pytest.raises(OutputError, match=r"another run's results .index '' there, '[0-9a-f]{16}' asked"):
+        prepare(GeotagOptions(inputs=(str(crops),), output=str(undisturbed), index=str(shards), resume=True))
+
+
+def test_an_index_of_something_else_is_named_before_any_work(crops, shards, tmp_path):
+    bundle = open_bundle("earth-tiny")
+    with pytest.raises(BundleError, match="num_features=16 is not 128"):
+        job_of(crops, written_split(tmp_path, 2), tmp_path / "out")
+    other = replace(read_index(bundle.path(INDEX)), encoder_fingerprint="another")
+    write_index(other, tmp_path / "other")
+    with pytest.raises(BundleError, match="built with encoder another, not"):
+        job_of(crops, tmp_path / "other", tmp_path / "out")
+    with pytest.raises(BundleError, match=r"shards\.json"):
+        job_of(crops, tmp_path / "nothing", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_that_searches_no_index(shards):
+    bundle = open_bundle("earth-tiny")
+    with pytest.raises(InputError, match="of kind gallery, which searches no index"):
+        find_index(str(shards), replace(bundle, kind="gallery"))
