@@ -1,50 +1,9 @@
-"""Semantic, rectangular and S2 cells on the embedded data, about as many of each: what the partition is worth."""
+"""Semantic, rectangular and S2 cells on the embedded data, about as many of each: what the partition is worth.
 
-import argparse
-import json
-from pathlib import Path
+python jobs/compare_cells.py --help
+"""
 
-from geo_ray.atlas.boundaries import boundaries
-from geo_ray.benchmarks.partitions import compare_partitions, of_size
-from geo_ray.cells.rectangles import build_rectangles
-from geo_ray.cells.s2 import build_s2
-from geo_ray.cells.semantic import Semantic
-from geo_ray.recipes.earth_tiny import earth_tiny
-from geo_ray.remote.cell_tasks import build_cells
-from geo_ray.remote.runtime import connected
-from geo_ray.train.places import train_locations
-
-
-def main() -> None:
-    """Print the table, and write it as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", default="earth-tiny", help="whose encoder sees the crops")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
-    config, _ = earth_tiny()
-    latlon = train_locations(config, "train")
-    rows = []
-    with connected("local"):
-        semantic = build_cells(boundaries(), latlon, Semantic(sizes=config.cell_sizes))
-        num_cells = int((semantic.counts > 0).sum())
-        partitions = {
-            "semantic": semantic,
-            "rectangles": of_size(lambda sizes: build_rectangles(latlon, sizes), num_cells),
-            "S2": of_size(lambda sizes: build_s2(latlon, sizes), num_cells),
-        }
-        print(f"{'':12}{'cells':>7}{'cell centre: median':>21}{'25 km':>8}{'200 km':>8}"
-              f"{'refined: median':>18}{'25 km':>8}{'200 km':>8}", flush=True)  # fmt: skip
-        for row in compare_partitions(options.bundle, partitions, config):
-            rows.append(row)
-            text = "".join(
-                f"{row[part]['median_error_km']:{width}.1f} km"
-                + "".join(f"{row[part]['accuracy_at_km'][at]:8.1%}" for at in ("25", "200"))
-                for part, width in (("cell_centre", 18), ("refined", 15))
-            )
-            print(f"{row['name']:12}{row['num_cells']:7,}{text}", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
-
+from geo_ray.benchmarks.partition_kinds import main
 
 if __name__ == "__main__":
     main()

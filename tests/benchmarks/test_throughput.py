@@ -1,6 +1,6 @@
 import pytest
 
-from geo_ray.benchmarks.throughput import Done, compare, steady_rate
+from geo_ray.benchmarks.throughput import Done, Measured, row_of, steady_rate
 
 
 def test_the_rate_is_taken_while_every_worker_is_busy():
@@ -13,11 +13,10 @@ def test_one_worker():
     assert steady_rate([Done(0, 8, 1.0), Done(0, 8, 2.0), Done(0, 4, 3.0)]) == pytest.approx(6.0)
 
 
-def test_compare_gives_ratios_to_the_steady_rate_of_bare():
-    def batches(seconds):
-        return lambda: [Done(0, 8, n * seconds) for n in range(1, 11)]
+def test_ratios_are_to_the_steady_rate_of_bare():
+    row = row_of(Measured(steady=4.0, end_to_end=2.0), 8.0)
+    assert row == {"images_per_second": 4.0, "ratio_to_bare": 0.5, "end_to_end": 2.0, "end_to_end_ratio": 0.25}
 
-    bare, half = compare("tiny", {"bare": batches(1.0), "other": batches(2.0)})
-    assert (bare["name"], bare["images_per_second"], bare["ratio_to_bare"]) == ("tiny bare", 8.0, 1.0)
-    assert (half["name"], half["images_per_second"], half["ratio_to_bare"]) == ("tiny other", 4.0, 0.5)
-    assert half["end_to_end_ratio"] == pytest.approx(half["end_to_end"] / 8.0, rel=0.01)
+
+def test_a_way_that_was_ended_has_no_rates():
+    assert row_of(None, 8.0) == {}

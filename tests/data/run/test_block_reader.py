@@ -286,7 +286,9 @@ def listed(monkeypatch, count, done=(), stop_after=None):
     """What a listing of so many shards hands on: labels of the shards of each row; and the coordinator."""
     shards = [dataclasses.replace(shard_of(3), label=str(number)) for number in range(count)]
     monkeypatch.setattr(block_reader.ray, "get", lambda value: value)
-    monkeypatch.setattr(block_reader, "open_sources", lambda inputs, options: SimpleNamespace(shards=lambda: iter(shards)))
+    monkeypatch.setattr(
+        block_reader, "open_sources", lambda inputs, options: SimpleNamespace(shards=lambda: iter(shards))
+    )
     whole = Done([Block(shards[number].shard_id, 0, last=True) for number in done])
     board = Board(stop_after)
     monkeypatch.setattr(Ledger, "done", lambda self: whole)
