@@ -8,8 +8,7 @@ export const TIP = { fill: "var(--card)", stroke: "var(--line)", fontSize: 12, t
 export function chart({ title, label, keys = {}, draw }) {
   const box = document.createElement("div");
   box.className = "chart";
-  const resized = ([{ contentRect }]) => contentRect.width && box.replaceChildren(picture(label, contentRect.width, draw));
-  new ResizeObserver(resized).observe(box);
+  new ResizeObserver(() => box.clientWidth && box.replaceChildren(picture(label, box.clientWidth, draw))).observe(box);
   const key = ([name, style]) => html`<span class="key"><i class=${style}></i><span>${name}</span></span>`;
   return html`<figure><figcaption>${title}${Object.entries(keys).map(key)}</figcaption>${box}</figure>`;
 }
@@ -17,7 +16,6 @@ export function chart({ title, label, keys = {}, draw }) {
 function picture(label, width, draw) {
   const margins = { marginLeft: 46, marginRight: 12, marginTop: 28, marginBottom: 40 };
   const drawn = plot({ ...margins, width, height: Math.max(220, 0.535 * width), ariaLabel: label, ...draw(width) });
-  // The page's policy allows no style but its own, which has these rules.
-  drawn.querySelector("style").remove();
+  drawn.querySelector("style").remove(); // the page's policy allows no style but its own, which has these rules
   return drawn;
 }

@@ -15,13 +15,13 @@ export function distribution(content) {
 }
 
 const ERRORS =
-  "Great-circle distance from the answer to the truth. Images without an answer count as misses on the right, and are " +
-  "left out on the left.";
+  "Great-circle distance from the answer to the truth. Images without an answer count as misses on the right, and " +
+  "are left out on the left.";
 const RADII =
   "The radius around each answer that holds the truth with a probability of 90 %, as the bundle's calibration has it.";
 
-const ANSWER = { stroke: "var(--accent)", strokeWidth: 2.2, strokeLinejoin: "round" };
-const CENTRE = { stroke: "var(--second)", strokeWidth: 1.8, strokeDasharray: "5 3", strokeLinejoin: "round" };
+const ANSWER = { stroke: "var(--accent)", strokeWidth: 2.2 };
+const CENTRE = { stroke: "var(--second)", strokeWidth: 1.8, strokeDasharray: "5 3" };
 
 function kmAxis(content) {
   const { edges } = content.distributions;
@@ -37,66 +37,61 @@ function kmAxis(content) {
   };
 }
 
-const countAxis = { grid: true, tickSize: 0, labelArrow: "none" };
+const COUNTS = { grid: true, tickSize: 0, labelArrow: "none" };
+const XY = { x: "km", y: "share" };
+const ABOVE = { textAnchor: "end", dx: -8, dy: -11 };
+const BELOW = { textAnchor: "start", dx: 5, dy: 15 };
+const LOWER = { textAnchor: "start", dx: 5, dy: 29 };
 
 function histogram(content, keys) {
   const { edges, answer, cell_centre: centre } = content.distributions;
-  const bars = answer.histogram.map((count, i) => ({ from: edges[i], to: edges[i + 1], count }));
-  const steps = centre?.histogram.flatMap((count, i) => [[edges[i], count], [edges[i + 1], count]]);
+  const bins = answer.histogram.map((count, i) => ({ from: edges[i], to: edges[i + 1], count }));
+  const steps = edges.map((km, i) => ({ km, count: centre?.histogram[Math.min(i, bins.length - 1)] }));
   const top = Math.max(1, ...answer.histogram, ...(centre?.histogram ?? []));
+  const bars = { x1: "from", x2: "to", y: "count", inset: 0.6, rx: 1.5, fill: "var(--accent)", tip: TIP };
+  const title = ({ from, to, count }) => `${km(from)} to ${km(to)}: ${whole(count)} images`;
   const draw = () => ({
     x: kmAxis(content),
-    y: { ...countAxis, domain: [0, top], ticks: Math.min(5, top), tickFormat: whole, label: "images" },
+    y: { ...COUNTS, domain: [0, top], ticks: Math.min(5, top), tickFormat: whole, label: "images" },
     marks: [
-      rectY(bars.filter((bar) => bar.count), {
-        x1: "from",
-        x2: "to",
-        y: "count",
-        inset: 0.6,
-        rx: 1.5,
-        fill: "var(--accent)",
-        title: (bar) => `${km(bar.from)} to ${km(bar.to)}: ${whole(bar.count)} images`,
-        tip: TIP,
-      }),
+      rectY(bins, { ...bars, title, filter: ({ count }) => count }),
       ruleY([0], { stroke: "var(--line)" }),
-      steps && line(steps, CENTRE),
+      centre && line(steps, { x: "km", y: "count", curve: "step-after", ...CENTRE }),
     ],
   });
   return chart({ title: "Distribution", label: `Histogram of the ${quantityOf(content)}`, keys, draw });
 }
 
 function curve(content, keys) {
-  const { distributions, metrics } = content;
+  const { metrics, distributions } = content;
   const points = (part) => part.cumulative.map((share, i) => ({ km: distributions.km[i], share: 100 * share }));
   const answer = points(distributions.answer);
-  const xy = { x: "km", y: "share" };
+  const title = ({ km: distance, share }) => `${percent(share / 100)} below ${km(distance)}`;
   const draw = (width) => ({
     x: kmAxis(content),
-    y: { ...countAxis, domain: [0, 100], ticks: [0, 25, 50, 75, 100], label: "% of images" },
+    y: { ...COUNTS, domain: [0, 100], ticks: [0, 25, 50, 75, 100], label: "% of images" },
     marks: [
-      distributions.cell_centre && line(points(distributions.cell_centre), { ...xy, ...CENTRE }),
-      line(answer, { ...xy, ...ANSWER }),
-      ...(metrics ? thresholdMarks(metrics, width) : []),
-      tip(answer, pointerX({ ...xy, ...TIP, title: (one) => `${percent(one.share / 100)} below ${km(one.km)}` })),
+      distributions.cell_centre && line(points(distributions.cell_centre), { ...XY, ...CENTRE }),
+      line(answer, { ...XY, ...ANSWER }),
+      ...(metrics ? thresholdMarks(metrics.accuracy_at_km, width) : []),
+      tip(answer, pointerX({ ...XY, ...TIP, title })),
     ],
   });
-  const title = metrics ? "Share of images within a distance" : "Share of images with a smaller radius";
-  return chart({ title, label: `Share of images below each ${quantityOf(content)}`, keys, draw });
+  const heading = metrics ? "Share of images within a distance" : "Share of images with a smaller radius";
+  return chart({ title: heading, label: `Share of images below each ${quantityOf(content)}`, keys, draw });
 }
 
-// Where the curve meets the field's thresholds. On a phone, neighbours' texts stand at two heights.
-function thresholdMarks(metrics, width) {
-  const at = THRESHOLDS.map(({ km }) => ({ km, share: 100 * metrics.accuracy_at_km[km] }));
-  const xy = { x: "km", y: "share" };
-  const value = (filter, place) =>
-    text(at, { ...xy, filter, text: (one) => percent(one.share / 100), fill: "var(--ink)", fontSize: 11, fontWeight: 600, ...place });
-  const high = (one) => one.share > 85;
-  const second = (one) => width < 420 && THRESHOLDS.findIndex(({ km }) => km === one.km) % 2;
+// Where the curve meets the field's thresholds. Texts are above the curve where it is low, else below; on a phone,
+// every second one is lower still, so that neighbours don't meet.
+function thresholdMarks(accuracy, width) {
+  const at = THRESHOLDS.map(({ km }) => ({ km, share: 100 * accuracy[km] }));
+  const placeOf = ({ share }, i) => (share < 85 ? ABOVE : width < 420 && i % 2 ? LOWER : BELOW);
+  const style = { ...XY, text: ({ share }) => percent(share / 100), fill: "var(--ink)", fontSize: 11, fontWeight: 600 };
   return [
     ruleX(THRESHOLDS, { x: "km", strokeDasharray: "2 3", strokeWidth: 0.8, strokeOpacity: 0.65 }),
-    dot(at, { ...xy, r: 4.5, fill: "var(--accent)", stroke: "var(--card)", strokeWidth: 1.5 }),
-    value((one) => !high(one), { textAnchor: "end", dx: -8, dy: -11 }),
-    value((one) => high(one) && !second(one), { textAnchor: "start", dx: 5, dy: 15 }),
-    value((one) => high(one) && second(one), { textAnchor: "start", dx: 5, dy: 29 }),
+    dot(at, { ...XY, r: 4.5, fill: "var(--accent)", stroke: "var(--card)", strokeWidth: 1.5 }),
+    ...[ABOVE, BELOW, LOWER].map((place) =>
+      text(at, { ...style, ...place, filter: (one, i) => placeOf(one, i) === place }),
+    ),
   ];
 }

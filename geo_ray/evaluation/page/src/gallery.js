@@ -39,8 +39,9 @@ function card({ id, picture, answer, truth, radius_km_50, radius_km_90, candidat
 }
 
 function candidate({ probability, label, latlon, error_km }) {
+  const share = `--share: ${(100 * probability).toFixed(1)}%`;
   return html`<li>
-    <b .style=${`--share: ${(100 * probability).toFixed(1)}%`}>${probability < 0.0005 ? "< 0.1 %" : percent(probability)}</b>
+    <b .style=${share}>${probability < 0.0005 ? "< 0.1 %" : percent(probability)}</b>
     <span title=${label}>${label}</span>
     <small>${error_km === null ? degrees(latlon) : `${km(error_km)} off`}</small>
   </li>`;

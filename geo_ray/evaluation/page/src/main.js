@@ -1,5 +1,5 @@
 // The report's page. A part is a function of the content that returns a template; it fills the element of its name in
-// report.html. Every text of the content is untrusted (names of files): templates make text nodes of them, never markup.
+// report.html. Every text of the content is untrusted (names of files): templates make text nodes of them, not markup.
 import { render } from "lit-html";
 import { distribution } from "./distribution.js";
 import { footer } from "./footer.js";

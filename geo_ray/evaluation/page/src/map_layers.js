@@ -1,12 +1,10 @@
-// What the map shows, from the bottom up, as paths in a plane; all is projected once, and painted at any scale.
-import { geoEqualEarth, geoGraticule, geoPath, quadtree } from "d3";
+// What the map shows, from the bottom up, as paths in a plane: all is projected once, and painted at any scale.
+import { geoEqualEarth, geoGraticule, geoPath, group } from "d3";
 import { BANDS, bandOf } from "./thresholds.js";
 
-export const PLANE = { width: 1010, height: 500 };
+export const PLANE = { width: 970, height: 480 };
 
-const SPHERE = { type: "Sphere" };
-const MARGIN = [[5, 5], [PLANE.width - 5, PLANE.height - 5]];
-const projection = geoEqualEarth().fitExtent(MARGIN, SPHERE).precision(0.02);
+const projection = geoEqualEarth().translate([PLANE.width / 2, PLANE.height / 2]).precision(0.02);
 const lonlat = ({ latlon: [latitude, longitude] }) => [longitude, latitude];
 
 // The images by column as rows. `ends` are those of an image's line in the plane: the truth if known, and the answer.
@@ -19,25 +17,29 @@ export function imagesOf({ id, latlon, label, labels, true_latlon, true_label, t
   });
 }
 
-// Widths are in pixels; a dot's is that of all dots. What belongs to a band can be hidden.
+// Widths are in pixels; a dot's is the same for all. What belongs to a band can be hidden.
 export function layersOf(world, images) {
-  const globe = pathOf(SPHERE);
-  const ofBands = (layer) =>
-    BANDS.map((band) => ({ band, stroke: band.color, ...layer(images.filter((image) => image.band === band), band) }));
+  const globe = pathOf({ type: "Sphere" });
+  const byBand = group(images, ({ band }) => band);
+  const ofBand = (band, layer) => ({ band, stroke: band.color, ...layer(byBand.get(band) ?? [], band) });
+  const ofBands = (layer) => BANDS.map((band) => ofBand(band, layer));
   return [
     { path: globe, fill: "sea" },
     { path: pathOf(geoGraticule().step([30, 30])()), stroke: "grid", width: 0.8 },
     { path: pathOf(world.land), fill: "land" },
     { path: pathOf(world.borders), stroke: "border", width: 0.8 },
     { path: globe, stroke: "line", width: 0.8 },
-    ...ofBands((some, band) => ({ path: linesOf(some), width: 1.1, alpha: band.alpha })),
+    ...ofBands((some, { alpha }) => ({ path: linesOf(some), width: 1.1, alpha })),
     ...ofBands((some) => ({ path: dotsOf(some), width: "dot", alpha: 0.85 })),
-    // On the whole world, rings about the answers would hide the dots.
-    ...ofBands((some) => ({ rings: some.filter(({ truth }) => truth).map(({ ends }) => ends[1]), width: 1.2, fromZoom: 6 })),
+    // Further out, rings about the answers would hide the dots.
+    ...ofBands((some) => ({ rings: answersOf(some), gap: 1.2, width: 1.2, alpha: 0.85, fromZoom: 6 })),
   ];
 }
 
-export const selectionOf = (image) => (image ? [{ rings: image.ends, gap: 3, stroke: "ink", width: 1.6 }] : []);
+export const selectionOf = (image) => (image ? [{ rings: image.ends, gap: 3, width: 1.6, stroke: "ink" }] : []);
+
+const withTruth = (images) => images.filter(({ truth }) => truth);
+const answersOf = (images) => withTruth(images).map(({ ends }) => ends[1]);
 
 function pathOf(geometry) {
   const path = new Path2D();
@@ -46,23 +48,16 @@ function pathOf(geometry) {
 }
 
 function linesOf(images) {
-  const coordinates = images.filter(({ truth }) => truth).map(({ truth, answer }) => [lonlat(truth), lonlat(answer)]);
+  const coordinates = withTruth(images).map(({ truth, answer }) => [lonlat(truth), lonlat(answer)]);
   return pathOf({ type: "MultiLineString", coordinates });
 }
 
 // Lines without length: their round caps are dots, of any size by the line's width.
 function dotsOf(images) {
   const path = new Path2D();
-  for (const { ends: [[x, y]] } of images) {
-    path.moveTo(x, y);
-    path.lineTo(x, y);
+  for (const { ends } of images) {
+    path.moveTo(...ends[0]);
+    path.lineTo(...ends[0]);
   }
   return path;
-}
-
-// Finds the image that has an end within a distance of a point of the plane.
-export function finderOf(images) {
-  const ends = images.flatMap((image) => image.ends.map(([x, y]) => ({ image, x, y })));
-  const tree = quadtree(ends, (end) => end.x, (end) => end.y);
-  return (x, y, distance) => tree.find(x, y, distance)?.image;
 }

@@ -1,18 +1,20 @@
-// Paints layers of the map's plane on a canvas, in the colours of the page's style.
+// Paints the layers on a canvas, in the colours of the page's style, as d3-zoom has the canvas transformed.
+import { zoomTransform } from "d3";
 import { PLANE } from "./map_layers.js";
 
-// `transform` is d3-zoom's, in pixels; `dotWidth` is a dot's where the whole world is shown.
-export function paint(canvas, layers, transform, dotWidth) {
+// `dotWidth` is a dot's in pixels where the whole world is shown.
+export function paint(canvas, layers, dotWidth) {
+  const { k, x, y } = zoomTransform(canvas);
   const context = canvas.getContext("2d");
   const style = getComputedStyle(canvas);
   const color = (name) => style.getPropertyValue(`--${name}`);
   const ratio = fitPixels(canvas);
-  const scale = (canvas.clientWidth / PLANE.width) * transform.k;
-  const dot = Math.min(10, dotWidth * transform.k ** 0.25);
-  context.setTransform(scale * ratio, 0, 0, scale * ratio, transform.x * ratio, transform.y * ratio);
+  const scale = (canvas.clientWidth / PLANE.width) * k;
+  const dot = Math.min(10, dotWidth * k ** 0.25);
+  context.setTransform(scale * ratio, 0, 0, scale * ratio, x * ratio, y * ratio);
   context.lineCap = "round";
-  for (const { path, rings, gap = 1.2, fill, stroke, width, alpha = 1, fromZoom = 0 } of layers) {
-    if (transform.k < fromZoom) continue;
+  for (const { path, rings, gap, fill, stroke, width, alpha = 1, fromZoom = 0 } of layers) {
+    if (k < fromZoom) continue;
     const outline = path ?? circles(rings, (dot / 2 + gap) / scale);
     context.globalAlpha = alpha;
     context.lineWidth = (width === "dot" ? dot : width) / scale;

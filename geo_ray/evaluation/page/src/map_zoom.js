@@ -1,32 +1,28 @@
 // Moves and zooms the map by d3-zoom and by keys, without catching people who scroll past it.
 import { select, zoom, zoomIdentity, zoomTransform } from "d3";
-import { PLANE } from "./map_layers.js";
 
 const MOST = 400;
-const STEP = 60; // pixels that an arrow key moves the map
+// By how many pixels a key moves the map, or by what factor it zooms: 0 is back to the whole world.
+const MOVES = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
+const FACTORS = { "+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 0 };
 
-// Calls `changed` after each move and each change of the canvas' size; returns what the map's buttons and tip need.
+// Calls `changed` when the map has moved or its canvas has another size; returns a function that zooms by a factor.
 export function zoomable(canvas, changed) {
-  const transform = () => zoomTransform(canvas);
-  const behaviour = zoom()
-    .scaleExtent([1, MOST])
-    .duration(0)
-    .filter((event) => isForMap(event, canvas))
-    .on("zoom", () => {
-      canvas.style.touchAction = transform().k > 1 ? "none" : "pan-y";
-      changed();
-    });
-  const selection = select(canvas).call(behaviour);
-  const by = (factor) => behaviour.scaleBy(selection, factor);
-  const reset = () => behaviour.transform(selection, zoomIdentity);
-  const move = (x, y) => behaviour.translateBy(selection, (x * STEP) / transform().k, (y * STEP) / transform().k);
-  const inPlane = (x, y) => {
-    const unit = canvas.clientWidth / PLANE.width;
-    return [...transform().invert([x, y]).map((value) => value / unit), 1 / unit / transform().k];
-  };
-  canvas.addEventListener("keydown", (event) => pressed(event, { by, reset, move }));
-  new ResizeObserver(() => keepView(canvas, behaviour, selection)).observe(canvas);
-  return { transform, by, reset, inPlane };
+  const behaviour = zoom().scaleExtent([1, MOST]).duration(0).filter((event) => isForMap(event, canvas));
+  const map = select(canvas).call(behaviour);
+  behaviour.on("zoom", ({ transform }) => {
+    canvas.style.touchAction = transform.k > 1 ? "none" : "pan-y";
+    changed();
+  });
+  map.on("keydown", (event) => {
+    const [move, factor] = [MOVES[event.key], FACTORS[event.key]];
+    if (event.ctrlKey || event.metaKey || (!move && factor === undefined)) return;
+    event.preventDefault();
+    if (move) behaviour.translateBy(map, ...move.map((pixels) => pixels / zoomTransform(canvas).k));
+    else behaviour.scaleBy(map, factor);
+  });
+  new ResizeObserver(() => keepView(canvas, behaviour, map)).observe(canvas);
+  return (factor) => behaviour.scaleBy(map, factor);
 }
 
 // The wheel scrolls the page unless the map was clicked or Ctrl is held, and so does one finger on the whole world.
@@ -36,28 +32,12 @@ function isForMap(event, canvas) {
   return !event.button && !event.ctrlKey;
 }
 
-function pressed(event, { by, reset, move }) {
-  const keys = {
-    ArrowLeft: () => move(1, 0),
-    ArrowRight: () => move(-1, 0),
-    ArrowUp: () => move(0, 1),
-    ArrowDown: () => move(0, -1),
-    "+": () => by(1.5),
-    "=": () => by(1.5),
-    "-": () => by(1 / 1.5),
-    0: reset,
-  };
-  if (!keys[event.key] || event.ctrlKey || event.metaKey) return;
-  keys[event.key]();
-  event.preventDefault();
-}
-
 // The same part of the world in a canvas of another size. A canvas that isn't laid out yet has no size.
-function keepView(canvas, behaviour, selection) {
+function keepView(canvas, behaviour, map) {
   const { clientWidth: width, clientHeight: height } = canvas;
   if (!width) return;
   const ratio = width / behaviour.extent().call(canvas)[1][0];
   const { k, x, y } = zoomTransform(canvas);
-  behaviour.extent([[0, 0], [width, height]]).translateExtent([[0, 0], [width, height]]);
-  behaviour.transform(selection, zoomIdentity.translate(x * ratio, y * ratio).scale(k));
+  const all = [[0, 0], [width, height]];
+  behaviour.extent(all).translateExtent(all).transform(map, zoomIdentity.translate(x * ratio, y * ratio).scale(k));
 }

@@ -12,7 +12,8 @@ export const table = ({ title, note, head, rows }) => html`<div>
       <thead><tr>${head.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
       <tbody>
         ${rows.map(
-          ([first, ...rest]) => html`<tr><th scope="row">${first}</th>${rest.map((value) => html`<td>${value}</td>`)}</tr>`,
+          ([first, ...rest]) =>
+            html`<tr><th scope="row">${first}</th>${rest.map((value) => html`<td>${value}</td>`)}</tr>`,
         )}
       </tbody>
     </table>
