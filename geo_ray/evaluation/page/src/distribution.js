@@ -40,8 +40,9 @@ function kmAxis(content) {
 const COUNTS = { grid: true, tickSize: 0, labelArrow: "none" };
 const XY = { x: "km", y: "share" };
 const ABOVE = { textAnchor: "end", dx: -8, dy: -11 };
+const HIGHER = { ...ABOVE, dy: -25 };
 const BELOW = { textAnchor: "start", dx: 5, dy: 15 };
-const LOWER = { textAnchor: "start", dx: 5, dy: 29 };
+const LOWER = { ...BELOW, dy: 29 };
 
 function histogram(content, keys) {
   const { edges, answer, cell_centre: centre } = content.distributions;
@@ -82,15 +83,16 @@ function curve(content, keys) {
 }
 
 // Where the curve meets the field's thresholds. Texts are above the curve where it is low, else below; on a phone,
-// every second one is lower still, so that neighbours don't meet.
+// every second one is farther from it, so that neighbours don't meet.
 function thresholdMarks(accuracy, width) {
   const at = THRESHOLDS.map(({ km }) => ({ km, share: 100 * accuracy[km] }));
-  const placeOf = ({ share }, i) => (share < 85 ? ABOVE : width < 420 && i % 2 ? LOWER : BELOW);
+  const isFarther = (i) => width < 420 && i % 2 === 1;
+  const placeOf = ({ share }, i) => (share < 85 ? [ABOVE, HIGHER] : [BELOW, LOWER])[Number(isFarther(i))];
   const style = { ...XY, text: ({ share }) => percent(share / 100), fill: "var(--ink)", fontSize: 11, fontWeight: 600 };
   return [
     ruleX(THRESHOLDS, { x: "km", strokeDasharray: "2 3", strokeWidth: 0.8, strokeOpacity: 0.65 }),
     dot(at, { ...XY, r: 4.5, fill: "var(--accent)", stroke: "var(--card)", strokeWidth: 1.5 }),
-    ...[ABOVE, BELOW, LOWER].map((place) =>
+    ...[ABOVE, HIGHER, BELOW, LOWER].map((place) =>
       text(at, { ...style, ...place, filter: (one, i) => placeOf(one, i) === place }),
     ),
   ];
