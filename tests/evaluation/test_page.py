@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from small_partitions import boxes_of
 
 from geo_ray.evaluation import figures, pages
+from geo_ray.evaluation.cell_map import cells_section
 
 ROOT = Path(__file__).parents[2]
 PAGE = Path(pages.__file__).parent / "page"
@@ -89,3 +91,13 @@ def test_rings_run_as_d3_has_them():
     # the middle of Brazil, of Russia and of Antarctica are land, that of the Atlantic isn't
     points = shapely.points(np.array([(-52.0, -10.0), (100.0, 62.0), (0.0, -85.0), (-30.0, 0.0)]))
     assert shapely.contains(land, points).tolist() == [True, True, True, False]
+
+
+def test_tables_scroll_where_they_are_wider_than_the_page():
+    region = r'<div class="scroll" tabindex="0" role="region" aria-label=[^>]+>'
+    texts = [*(source.decode() for source in sources().values()), cells_section(boxes_of([10, 40, 70]))]
+    tables = [text for text in texts if "<table>" in text]
+    assert len(tables) == 2
+    for text in tables:
+        assert len(re.findall(region + r"\s*<table>", text)) == text.count("<table>")
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto", (PAGE / "report.css").read_text(encoding="utf-8"))
