@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help env demo test check earth-tiny benchmark clean
+.PHONY: help env demo test check earth-tiny benchmark report-page clean
 
 help:
 	@echo "make demo        geotag 5,000 held-out satellite crops on local Ray; results in out/demo"
 	@echo "make test        every check and test"
 	@echo "make earth-tiny  train the bundle that ships again; result in out/earth-tiny"
+	@echo "make report-page bundle the report's script from geo_ray/evaluation/page/src again; needs Node.js 20"
 	@echo "make benchmark   throughput of the bulk job against bare processes, a DataLoader and Daft"
 
 env: $(READY)
@@ -44,6 +45,9 @@ benchmark: env
 	$(BIN)/python jobs/benchmark.py throughput --only ViT-S-32 --ways geo-ray --json out/throughput-photos-20000.json
 	$(BIN)/python jobs/benchmark.py throughput --only ViT-S-32 --num-images 2000 --json out/throughput-photos-2000.json
 	$(BIN)/python jobs/benchmark.py throughput --only earth-tiny --json out/throughput-crops.json
+
+report-page:
+	cd geo_ray/evaluation/page && npm ci --ignore-scripts --no-audit --no-fund && node build.mjs
 
 clean:
 	rm -rf out

@@ -89,11 +89,12 @@ def _largest(partition: Partition, cells: Int[np.ndarray, "n"]) -> str:
 
 
 def _table(title: str, note: str, names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A table as the report's script makes them; every text is escaped."""
+    """A table as the report's ``tables.js`` makes them; every text is escaped."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     body = "".join(
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(value)}</td>" for value in rest)}</tr>'
         for first, *rest in rows
     )
-    grid = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
-    return f'<div><h2>{escape(title)}</h2><p class="note">{escape(note)}</p><div class="scroll">{grid}</div></div>'
+    grid = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">{grid}</div>'
+    return f'<div><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>{region if rows else ""}</div>'

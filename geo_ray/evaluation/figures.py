@@ -1,9 +1,11 @@
 """What the report draws, as values for JSON: distributions, calibration, the map's points."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import shapely
 from jaxtyping import Bool, Float64, Int, Shaped
 
 from geo_ray.atlas.world import world
@@ -135,10 +137,20 @@ def place_labels(
 
 
 def base_layer() -> dict[str, Any]:
-    """The world's land and borders as flat lists of latitude and longitude."""
-    lines = {"land": world().land, "borders": world().borders}
-    flat = {name: [[round(v, 2) for v in line.ravel().tolist()] for line in part] for name, part in lines.items()}
-    return flat | {"source": world().source, "licence": world().licence}
+    """The world's land and borders as GeoJSON, and whose they are.
+
+    Outer rings run clockwise: to d3-geo, which draws on the sphere, a ring the other way around holds all else.
+    """
+    rings = shapely.multilinestrings([shapely.LineString(ring[:, ::-1]) for ring in world().land])
+    land = shapely.multipolygons(shapely.get_parts(shapely.build_area(rings)))
+    borders = shapely.multilinestrings([shapely.LineString(line[:, ::-1]) for line in world().borders])
+    shapes = {"land": shapely.orient_polygons(land, exterior_cw=True), "borders": borders}
+    drawn = {name: json.loads(shapely.to_geojson(_to_hundredths(shape))) for name, shape in shapes.items()}
+    return drawn | {"source": world().source, "licence": world().licence}
+
+
+def _to_hundredths(shape: shapely.Geometry) -> shapely.Geometry:
+    return shapely.transform(shape, lambda lonlat: lonlat.round(2))
 
 
 def _rounded(latlon: Float64[np.ndarray, "m 2"]) -> list[list[float]]:

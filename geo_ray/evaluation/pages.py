@@ -13,7 +13,7 @@ STYLE = "report.css"
 
 
 def page(template: str, script: str = "", **parts: str) -> str:
-    """A template of this package, filled: ``{{STYLE}}``, ``{{SCRIPT}}`` and what else is given by name.
+    """A template of the folder ``page``, filled: ``{{STYLE}}``, ``{{SCRIPT}}`` and what else is given by name.
 
     ``{{POLICY}}`` is a Content-Security-Policy that allows this style and script and pictures inside the page, no more.
     """
@@ -38,7 +38,7 @@ def write_page(text: str, path: Path) -> None:
 
 
 def _read(name: str) -> str:
-    return (files("geo_ray.evaluation") / name).read_text(encoding="utf-8")
+    return (files("geo_ray.evaluation") / "page" / name).read_text(encoding="utf-8")
 
 
 def _source(text: str) -> str:

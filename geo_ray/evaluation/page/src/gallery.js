@@ -1,0 +1,48 @@
+// The best and the worst images, each with its answer, what is true, and what else the model considered.
+import { html, nothing } from "lit-html";
+import { degrees, km, percent } from "./format.js";
+
+export function best(content) {
+  return content.metrics
+    ? gallery(content.best, "The best", "The images with the smallest errors.")
+    : gallery(content.best, "The most certain", "The images with the smallest 90 % radius.");
+}
+
+export function worst(content) {
+  return content.metrics
+    ? gallery(content.worst, "The worst", "The images with the largest errors, and what else the model considered.")
+    : gallery(content.worst, "The least certain", "The images with the largest 90 % radius.");
+}
+
+function gallery(images, title, note) {
+  if (!images.length) return nothing;
+  return html`<h2>${title}</h2>
+    <p class="note">${note}</p>
+    <div class="cards">${images.map(card)}</div>`;
+}
+
+function card({ id, picture, answer, truth, radius_km_50, radius_km_90, candidates }) {
+  const fact = (name, value, detail) => html`<dt>${name}</dt><dd>${value} <small>${detail}</small></dd>`;
+  return html`<article class="card">
+    ${picture ? html`<img src=${picture} alt="">` : html`<div class="empty">the image can't be read here</div>`}
+    <div>
+      <h3>${truth ? `${km(answer.error_km)} off` : `${km(radius_km_90)} radius`}</h3>
+      <dl>
+        ${truth ? fact("Truth", truth.label, degrees(truth.latlon)) : nothing}
+        ${fact("Answer", answer.label, degrees(answer.latlon))}
+        ${fact("Radius", `${km(radius_km_90)} (90 %)`, `${km(radius_km_50)} (50 %)`)}
+      </dl>
+    </div>
+    <p class="name">${id}${candidates.length ? " · candidates:" : nothing}</p>
+    <ol>${candidates.map(candidate)}</ol>
+  </article>`;
+}
+
+function candidate({ probability, label, latlon, error_km }) {
+  const share = `--share: ${(100 * probability).toFixed(1)}%`;
+  return html`<li>
+    <b .style=${share}>${probability < 0.0005 ? "< 0.1 %" : percent(probability)}</b>
+    <span title=${label}>${label}</span>
+    <small>${error_km === null ? degrees(latlon) : `${km(error_km)} off`}</small>
+  </li>`;
+}
