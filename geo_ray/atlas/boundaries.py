@@ -11,7 +11,7 @@ import shapely
 from jaxtyping import Float64, Shaped
 
 from geo_ray.atlas.areas import NamedAreas
-from geo_ray.atlas.geoparquet import read_areas, write_areas
+from geo_ray.atlas.geoparquet import open_parquet, read_areas, write_areas
 from geo_ray.errors import InputError
 
 COLUMNS = ("country", "admin_1", "admin_2")
@@ -75,6 +75,11 @@ def write_boundaries(areas: Boundaries, path: Path) -> None:
         "admin_2": pa.array(areas.admin_2, pa.string()),
     }
     write_areas(path, columns, areas.polygons, {SOURCE: areas.source.encode(), LICENCE: areas.licence.encode()})
+
+
+def is_finished(path: str | Path) -> bool:
+    """Whether ``write_boundaries`` wrote a parquet file: its areas are as they should be."""
+    return {SOURCE, LICENCE} <= set(open_parquet(path).schema.metadata or {})
 
 
 def read_boundaries(path: Path) -> Boundaries:
