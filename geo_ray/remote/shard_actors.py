@@ -16,7 +16,7 @@ from ray.exceptions import ActorDiedError, RayError
 from ray.util.metrics import Counter, Histogram
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from geo_ray.errors import BundleError, GeoRayError, IndexUnavailableError, InputError
+from geo_ray.errors import BundleError, GeoRayError, IndexUnavailableError, InputError, last_line
 from geo_ray.index.shard import Answer, Question
 from geo_ray.remote.shard_client import SECONDS, Patience, Roster
 from geo_ray.remote.shard_files import ShardSet, ShardSource, open_source
@@ -234,7 +234,7 @@ def _wait_ready(shards: ShardSet, actors: Sequence[Sequence[Any]], timeout_s: fl
             ray.get(ready)
         except RayError as error:
             shard, replica = asked[ready[0]]
-            last = str(error).strip().splitlines()[-1]
+            last = last_line(error)
             kind, _, message = last.partition(": ")
             if isinstance(error, ActorDiedError) and kind.endswith(BundleError.__name__):
                 raise BundleError(message) from error

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int, Int64
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 from ray.util.metrics import Counter, Histogram
 
-from geo_ray.errors import IndexUnavailableError
+from geo_ray.errors import IndexUnavailableError, last_line
 from geo_ray.index.index_folder import IndexInfo, check_info
 from geo_ray.index.merge import route
 from geo_ray.index.shard import Answer, Question, Request, Searcher
@@ -184,8 +184,8 @@ class RemoteSearcher(Searcher):
                 raise cause from error
             key = roster.version, call.shard, replica
             if isinstance(error, ActorDiedError):  # for good: what Ray restarts is unavailable meanwhile, not dead
-                self._dead[key] = _last_line(error)
-            call.failure = _last_line(error)
+                self._dead[key] = last_line(error)
+            call.failure = last_line(error)
             self._shun(roster, *key[1:])
         else:
             answers.setdefault(call.shard, answer)
@@ -224,10 +224,6 @@ class _Call:
     running: dict[Any, int] = field(default_factory=dict)
     sent_at: float = 0.0
     failure: str = ""
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
