@@ -70,3 +70,8 @@ class IndexUnavailableError(GeoRayError):
     """No replica of a shard of the index answers; the message names the shard."""
 
     exit_code = 1
+
+
+def last_line(error: Exception) -> str:
+    """What went wrong, without Ray's account of where that comes before it; the error's kind where it says nothing."""
+    return next(reversed(str(error).strip().splitlines()), type(error).__name__)

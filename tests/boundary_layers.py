@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 
@@ -46,3 +48,15 @@ def names(boundaries):
 def shape(name, group, level):
     """The attributes of an area of geoBoundaries."""
     return {"shapeName": name, "shapeISO": "", "shapeID": f"{group}-{name}", "shapeGroup": group, "shapeType": level}
+
+
+def geoparquet(path, rows, *, name="geometry", encoding="WKB", values=None, metadata=True, group=None, **column):
+    """What geopandas and others write, so many rows a group; ``column`` is more of the geometry's metadata: its crs."""
+    table = pa.table({key: [attributes[key] for attributes, _ in rows] for key in rows[0][0]})
+    wkb = [None if geometry is None else shapely.to_wkb(geometry) for _, geometry in rows]
+    table = table.append_column(name, pa.array(wkb, pa.binary()) if values is None else values)
+    described = {"encoding": encoding, "geometry_types": [], **column}
+    geo = {"version": "1.1.0", "primary_column": name, "columns": {name: described}}
+    table = table.replace_schema_metadata({"geo": json.dumps(geo)} if metadata else None)
+    pq.write_table(table, path, row_group_size=group)
+    return path

@@ -8,8 +8,11 @@ import pyogrio.raw
 import pytest
 import shapely
 
+from geo_ray.atlas.boundaries import write_boundaries
+from geo_ray.atlas.boundary_files import load_boundaries
 from geo_ray.cells.partition_file import read_partition
 from geo_ray.cli import main
+from tests.boundary_layers import geoparquet
 from tests.cells.worlds import cluster
 
 
@@ -99,6 +102,22 @@ def test_a_layer_and_a_file_of_admin_1(world, tmp_path, capsys):
             assert error.count("\n") == 1
             assert words in error
     assert run("cells", *build, "--kind", "s2", "--layer", "both") == 2
+
+
+def test_geoparquet_with_a_file_of_admin_1(world, tmp_path, capsys):
+    areas, places = world
+    cells, parquet = tmp_path / "cells.parquet", tmp_path / "areas.geoparquet"
+    assert run("cells", "build", "--kind", "rectangles", "--points", places, "--output", cells) == 0
+    geoparquet(parquet, [({"Country": "Deutschland", "admin_1": ""}, shapely.box(0, 0, 2, 2))])
+    capsys.readouterr()
+    assert run("cells", "check", cells, "--boundaries", parquet) == 2
+    assert "are of no country that ISO 3166 knows, such as row 0 (Deutschland)" in capsys.readouterr().err
+    geoparquet(parquet, [({"Country": "Germany", "admin_1": ""}, shapely.box(0, 0, 2, 2))])
+    assert run("cells", "check", cells, "--boundaries", parquet, "--admin-1", areas) == 0
+    write_boundaries(load_boundaries(parquet), parquet)
+    capsys.readouterr()
+    assert run("cells", "check", cells, "--boundaries", parquet, "--admin-1", areas) == 2
+    assert "leave out --layer and --admin-1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

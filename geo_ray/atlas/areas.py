@@ -73,6 +73,31 @@ class Areas:
         return _Edges(self._polygons)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NamedAreas:
+    """Areas by index: polygons (longitude first, as WKB wants it, cut at longitude 180), countries and admin 1.
+
+    A name is an empty string where it is not known.
+    """
+
+    polygons: Shaped[np.ndarray, "a"]
+    countries: Shaped[np.ndarray, "a"]
+    admin_1: Shaped[np.ndarray, "a"]
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    @cached_property
+    def areas(self) -> Areas:
+        """The polygons as an index of points."""
+        return Areas(self.polygons)
+
+    @property
+    def unsound(self) -> Int[np.ndarray, "k"]:
+        """The areas that are empty or not valid."""
+        return np.flatnonzero(~shapely.is_valid(self.polygons) | shapely.is_empty(self.polygons))
+
+
 class _Edges:
     """The areas' outer edges, those of one area alone, as short arcs of great circles."""
 

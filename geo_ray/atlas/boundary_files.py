@@ -1,8 +1,7 @@
 """Boundaries from a user's own files: GADM, geoBoundaries, Natural Earth, or any whose columns are named."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,25 +11,24 @@ import shapely
 from jaxtyping import Bool, Float64, Shaped
 from shapely.affinity import translate
 
-from geo_ray.atlas.areas import Areas, polygonal
-from geo_ray.atlas.boundaries import Boundaries, read_boundaries
+from geo_ray.atlas.areas import Areas, NamedAreas, polygonal
+from geo_ray.atlas.boundaries import Boundaries, is_finished, read_boundaries
+from geo_ray.atlas.boundary_layers import open_layer, polygon_layers, quoted
 from geo_ray.atlas.boundary_schemas import GADM_LAYER, NO_COUNTRY, BoundaryColumns, Schema, countries_of, schema_of
-from geo_ray.errors import InputError, MissingDataError
+from geo_ray.atlas.geoparquet import is_parquet
+from geo_ray.errors import InputError
 
 __all__ = ["BoundaryColumns", "load_boundaries"]
 
-DEGREES = ("EPSG:4326", "EPSG:4979", "OGC:CRS84")  # 4979 has heights too
+DEGREES = ("EPSG:4326", "EPSG:4979", "OGC:CRS84", "OGC:CRS84h")  # 4979 and CRS84h have heights too
 ROUNDING_DEGREES = 1e-6  # 0.1 m: what lies beyond a bound by less lies on it
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Units:
+class _Units(NamedAreas):
     """The areas of a layer, with their publisher's codes of countries; ``left_out`` are those of no country."""
 
-    polygons: Shaped[np.ndarray, "a"]
     codes: Shaped[np.ndarray, "a"]
-    countries: Shaped[np.ndarray, "a"]
-    admin_1: Shaped[np.ndarray, "a"]
     admin_2: Shaped[np.ndarray, "a"]
     left_out: tuple[str, ...] = ()
     licence: str
@@ -63,8 +61,9 @@ def load_boundaries(
     admin_1_path: str | Path | None = None,
     columns: BoundaryColumns | None = None,
 ) -> Boundaries:
-    """The boundaries in a file: GeoParquet of ``write_boundaries``, or any vector format of GDAL (extra ``gis``).
+    """The boundaries in a file: GeoParquet, or any vector format of GDAL (extra ``gis``).
 
+    What ``write_boundaries`` wrote is read as it is. All else goes one way, whatever its format.
     Columns are those of GADM, geoBoundaries or Natural Earth, or else named by ``columns``. Of a file with GADM's
     layers, areas are admin 2; where a country has none, admin 1; where it has neither, the country. geoBoundaries'
     admin 2 doesn't say which admin 1 it is in: the area of ``admin_1_path`` that covers a point inside it does.
@@ -73,14 +72,14 @@ def load_boundaries(
     so. ``InputError`` says what is wrong with a file and what to do about it.
     """
     _check_exists(path)
-    if Path(path).suffix == ".parquet":
+    if is_parquet(path) and is_finished(path):
         if layer or admin_1_path or columns:
-            raise ValueError(f"{path}: layer, admin_1_path and columns are for other formats than GeoParquet")
+            raise ValueError(f"{path}: layer, admin_1_path and columns are for other formats than write_boundaries'")
         return read_boundaries(Path(path))
     units = _disjoint(path, _read(path, layer, columns))
     if admin_1_path is not None:
         units = _with_admin_1(units, _read_admin_1(admin_1_path))
-    if not len(units.polygons):
+    if not len(units):
         raise InputError(f"{path} holds no areas of any country; give a file that has rows")
     without = f", without areas of no country: {', '.join(dict.fromkeys(units.left_out))}" if units.left_out else ""
     return Boundaries(
@@ -99,7 +98,7 @@ def _check_exists(path: str | Path) -> None:
 
 
 def _read(path: str | Path, layer: str | None, columns: BoundaryColumns | None) -> _Units:
-    layers = _polygon_layers(path)
+    layers = polygon_layers(path)
     if layer is not None and layer not in layers:
         raise InputError(f"{path} has no layer {layer!r} with polygons; it has {', '.join(layers)}")
     if layer is not None or len(layers) == 1:
@@ -116,54 +115,23 @@ def _read(path: str | Path, layer: str | None, columns: BoundaryColumns | None) 
 
 def _read_admin_1(path: str | Path) -> _Units:
     _check_exists(path)
-    layers = _polygon_layers(path)
+    layers = polygon_layers(path)
     found = layers if len(layers) == 1 else [name for name in layers if re.search(r"adm_?1$", name, re.IGNORECASE)]
     if len(found) != 1:
         raise InputError(f"{path}: none or several of its layers are called ADM1; it has {', '.join(layers)}")
     return _read_layer(path, found[0], None)
 
 
-@contextmanager
-def _gdal(path: str | Path) -> Iterator[None]:
-    """What GDAL can't do with a file as an ``InputError`` of one line."""
-    try:
-        import pycountry  # noqa: F401 - said before minutes of reading
-        from pyogrio import errors
-    except ImportError as error:
-        raise MissingDataError(f"reading {path} needs {error.name}: pip install 'geo-ray[gis]'") from error
-    try:
-        yield
-    except (errors.DataSourceError, errors.DataLayerError, errors.FeatureError, errors.GeometryError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} can't be read; look at it with ogrinfo -al -so. GDAL says: {reason}") from error
-
-
-def _polygon_layers(path: str | Path) -> list[str]:
-    with _gdal(path):
-        from pyogrio import list_layers
-
-        layers = [(str(name), str(kind)) for name, kind in list_layers(path)]
-    found = [name for name, kind in layers if re.search("Polygon|Surface|Collection|Unknown", kind)]
-    if not found:
-        held = ", ".join(f"{name}: {kind}" for name, kind in layers)
-        raise InputError(f"{path} holds no polygons ({held}); give a file of areas, not of lines, points or text")
-    return found
-
-
 def _read_layer(path: str | Path, layer: str, columns: BoundaryColumns | None, without: Collection[str] = ()) -> _Units:
     """The layer's areas that have a country, valid and cut at longitude 180, but none of the codes ``without``."""
-    with _gdal(path):
-        from pyogrio import raw, read_info
-
-        info = read_info(path, layer=layer)
-        names = {str(name).lower(): str(name) for name in info["fields"]}
-        schema = schema_of(path, names, columns)
-        _check_crs(path, info["crs"], schema)
-        wanted = [names[column] for column in schema.columns if column in names]
-        where = f'"{names[schema.code]}" NOT IN ({_quoted(without)})' if without else None
-        meta, _, wkb, data = raw.read(path, layer=layer, columns=wanted, where=where, force_2d=True)
-    table = {str(name).lower(): _text(values) for name, values in zip(meta["fields"], data, strict=True)}
-    return _units(path, schema, table, shapely.from_wkb(wkb, on_invalid="fix"))
+    opened = open_layer(path, layer)
+    names = {name.lower(): name for name in opened.columns}
+    schema = schema_of(path, names, columns)
+    _check_crs(path, opened.crs, schema)
+    wanted = sorted(schema.columns & set(names))
+    rows, polygons = opened.read([names[column] for column in wanted], {names[schema.code]: without} if without else {})
+    table = {column: _text(values) for column, values in zip(wanted, rows, strict=True)}
+    return _units(path, schema, table, polygons)
 
 
 def _check_crs(path: str | Path, crs: str | None, schema: Schema) -> None:
@@ -172,13 +140,14 @@ def _check_crs(path: str | Path, crs: str | None, schema: Schema) -> None:
     if crs and "undefined" not in crs.lower():
         name = crs.split('"')[1] if '"' in crs else crs
         raise InputError(
-            f"{path} is in {name}, not in longitude and latitude of WGS 84; convert it: ogr2ogr -t_srs EPSG:4326"
+            f"{path} is in {name}, not in longitude and latitude of WGS 84; convert it: "
+            + ("geopandas' to_crs(4326)" if is_parquet(path) else "ogr2ogr -t_srs EPSG:4326")
         )
     # Publishers, who have a licence here, use WGS 84 alone; but CGAZ comes from TopoJSON, which can't say so.
     if not schema.licence:
         raise InputError(
             f"{path} doesn't say in what system its coordinates are; if they are longitude and latitude of WGS 84, "
-            "say so: ogr2ogr -a_srs EPSG:4326"
+            "say so: " + ("geopandas' set_crs(4326)" if is_parquet(path) else "ogr2ogr -a_srs EPSG:4326")
         )
 
 
@@ -187,10 +156,6 @@ def _text(values: Shaped[np.ndarray, "a"]) -> Shaped[np.ndarray, "a"]:
     missing = [value is None or (isinstance(value, float) and np.isnan(value)) for value in values]
     texts = ["" if no else " ".join(str(value).split()) for value, no in zip(values, missing, strict=True)]
     return np.array(texts, dtype=object)
-
-
-def _quoted(values: Iterable[str]) -> str:
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
 def _units(
@@ -216,7 +181,7 @@ def _units(
     )
     left_out = (countries == "") & (disputed | np.isin(codes, NO_COUNTRY))
     unknown = (countries == "") & ~left_out
-    where = f'"{schema.code} NOT IN ({_quoted(np.unique(codes[unknown].astype(str)))})"'
+    where = f'"{schema.code} NOT IN ({quoted(np.unique(codes[unknown].astype(str)))})"'
     remedy = f"correct the column {schema.code}, or leave them out: ogr2ogr -where {where}"
     units.refuse(path, unknown, "are of no country that ISO 3166 knows", remedy)
     units = replace(units, polygons=_cut(_valid(path, units)), left_out=tuple(np.where(name, name, codes)[left_out]))

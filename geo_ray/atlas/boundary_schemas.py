@@ -87,7 +87,7 @@ SCHEMAS = (
     Schema(marks=("sovereignt", "adm0_a3"), code="adm0_a3", others=("iso_a2",), licence="public domain"),
     Schema(marks=("adm0_a3", "name"), code="adm0_a3", others=("iso_a2",), admin_1="name", licence="public domain"),
     # Ours, in another format.
-    Schema(marks=("country", "admin_1", "admin_2"), code="country", admin_1="admin_1", admin_2="admin_2"),
+    Schema(marks=("country", "admin_1"), code="country", admin_1="admin_1", admin_2="admin_2"),
 )
 
 
@@ -101,8 +101,9 @@ def schema_of(path: str | Path, names: Collection[str], columns: BoundaryColumns
         found = next((schema for schema in SCHEMAS if set(schema.marks) <= set(names)), None)
         if found is None:
             raise InputError(
-                f"{path} has no columns of GADM, geoBoundaries or Natural Earth; name those of country, admin 1 and "
-                f"admin 2, or rename them to country, admin_1 and admin_2. It has: {held}"
+                f"{path} has no columns of GADM, geoBoundaries or Natural Earth; name those of country (ISO 3166 codes "
+                "or English names), admin 1 and, if there is one, admin 2 thus: country, admin_1, admin_2. "
+                f"It has: {held}"
             )
         return found
     admin_1, admin_2 = ((column or "").lower() for column in (columns.admin_1, columns.admin_2))

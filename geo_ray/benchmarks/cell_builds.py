@@ -12,7 +12,8 @@ from geo_ray.cells.describe import size_histogram
 from geo_ray.cells.partition import Partition
 from geo_ray.cells.semantic import Semantic
 from geo_ray.geo.sphere import destination
-from geo_ray.remote.cell_tasks import TaskDone, build_cells
+from geo_ray.remote.build_tasks import TaskDone
+from geo_ray.remote.cell_tasks import build_cells
 
 JITTER_KM = 2.0  # of resampled places: about the size of a neighbourhood
 

@@ -47,7 +47,7 @@ def check_partition(
 
 
 def _valid(partition: Partition) -> Finding:
-    bad = np.flatnonzero(~shapely.is_valid(partition.polygons) | shapely.is_empty(partition.polygons))
+    bad = partition.unsound
     west, south, east, north = shapely.total_bounds(partition.polygons)
     inside = west >= -180 and east <= 180 and south >= -90 and north <= 90
     detail = f"{len(bad)} of {len(partition)} polygons are not{_examples(partition, bad)}"

@@ -8,7 +8,6 @@ import shapely
 from jaxtyping import Float64, Int, Shaped
 from scipy.spatial import cKDTree
 
-from geo_ray.atlas.areas import Areas
 from geo_ray.atlas.boundaries import Boundaries
 from geo_ray.cells.frame import Frame
 from geo_ray.geo.sphere import unit_vectors
@@ -43,7 +42,7 @@ class Cell:
 
 def countries(boundaries: Boundaries, latlon: Float64[np.ndarray, "n 2"]) -> Iterator[Country]:
     """Every country with its areas and points (degrees), in the order of their codes."""
-    found = Areas(boundaries.polygons).locate(latlon)
+    found = boundaries.areas.locate(latlon)
     point_country = boundaries.countries[found.areas]
     number = np.full(len(boundaries), 0)
     for code in np.unique(boundaries.countries.astype(str)):

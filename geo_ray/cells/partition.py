@@ -1,13 +1,12 @@
 """Partition: geocells that cover the Earth without overlap, with the training points' counts."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import shapely
 from jaxtyping import Float64, Int, Shaped
 
-from geo_ray.atlas.areas import Areas
+from geo_ray.atlas.areas import NamedAreas
 from geo_ray.geo.sphere import spherical_mean
 
 # Why a cell's size may lie outside the limits.
@@ -30,22 +29,17 @@ class CellSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Partition:
+class Partition(NamedAreas):
     """Cells by index; every array has one entry a cell.
 
-    ``polygons`` are shapely geometries in longitude, latitude order (as WKB wants it), cut at longitude 180;
-    ``centers`` are the spherical means of the cells' training points, in degrees; ``countries`` and ``admin_1`` are
-    empty strings where they are not known. ``sizes`` are the limits the cells were built for, and ``reasons`` say of a
-    cell whose count lies outside them why it does.
+    ``centers`` are the spherical means of the cells' training points, in degrees. ``sizes`` are the limits the cells
+    were built for, and ``reasons`` say of a cell whose count lies outside them why it does.
     """
 
-    cell_ids: Shaped[np.ndarray, "c"]
-    polygons: Shaped[np.ndarray, "c"]
-    centers: Float64[np.ndarray, "c 2"]
-    counts: Int[np.ndarray, "c"]
-    countries: Shaped[np.ndarray, "c"]
-    admin_1: Shaped[np.ndarray, "c"]
-    reasons: Shaped[np.ndarray, "c"]
+    cell_ids: Shaped[np.ndarray, "a"]
+    centers: Float64[np.ndarray, "a 2"]
+    counts: Int[np.ndarray, "a"]
+    reasons: Shaped[np.ndarray, "a"]
     sizes: CellSizes
 
     def __post_init__(self) -> None:
@@ -54,14 +48,6 @@ class Partition:
         unique, seen = np.unique(self.cell_ids, return_counts=True)
         if (seen > 1).any():
             raise ValueError(f"cell ids are not unique: {unique[seen > 1][:3].tolist()}")
-
-    def __len__(self) -> int:
-        return len(self.cell_ids)
-
-    @cached_property
-    def areas(self) -> Areas:
-        """The polygons as an index of points."""
-        return Areas(self.polygons)
 
 
 def from_polygons(

@@ -47,7 +47,7 @@ def _add_cells_build(actions: Any) -> None:
 
 
 def _add_boundaries(parser: argparse.ArgumentParser) -> None:
-    text = "one's own areas: GADM, geoBoundaries, GeoJSON, GeoPackage (default: those that ship)"
+    text = "one's own areas: GADM, geoBoundaries, GeoJSON, GeoPackage, GeoParquet (default: those that ship)"
     parser.add_argument("--boundaries", type=Path, metavar="FILE", help=text)
     parser.add_argument("--layer", metavar="NAME", help="the layer to read of --boundaries, where there are several")
     text = "areas of admin 1, where those of --boundaries don't say in which they are, as geoBoundaries' admin 2"
@@ -80,12 +80,15 @@ def _cells_build(arguments: argparse.Namespace) -> None:
 
 
 def _check_boundaries(arguments: argparse.Namespace) -> None:
+    from geo_ray.atlas.boundaries import is_finished
+    from geo_ray.atlas.geoparquet import is_parquet
+
     path = arguments.boundaries
     described = arguments.layer is not None or arguments.admin_1 is not None
     if described and path is None:
         raise InputError("--layer and --admin-1 say how to read a file of areas; name it with --boundaries FILE")
-    if described and path.suffix == ".parquet":
-        raise InputError(f"{path} is GeoParquet, which has all its levels; leave out --layer and --admin-1")
+    if described and path.is_file() and is_parquet(path) and (arguments.layer is not None or is_finished(path)):
+        raise InputError(f"{path} is GeoParquet, which has all its areas in one layer; leave out --layer and --admin-1")
 
 
 def _boundaries(arguments: argparse.Namespace) -> Any:

@@ -1,11 +1,13 @@
-"""Search of one shard: prototypes and members, gated by candidate cells.
+"""What can be asked of an index, and one shard that answers: prototypes and members, gated by candidate cells.
 
-Shapes: N images, K candidate cells, M members a cell, D features.
+Shapes: N images, n of them that ask a shard, K candidate cells, M members a cell, D features.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
@@ -15,6 +17,9 @@ from geo_ray.index.index_folder import PrototypeIndex, read_index
 from geo_ray.index.nearest import BlockSearch, Measure
 from geo_ray.index.refine import Matches
 from geo_ray.index.threads import Workers
+
+Answer = TypeVar("Answer")
+Request = tuple[np.ndarray, np.ndarray]  # n images, and their cells (n, K) that the shard holds, else -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +31,31 @@ class Neighbours:
     latlon: Float64[np.ndarray, "N M 2"]
 
 
-@runtime_checkable
-class Searcher(Protocol):
+class Question(ABC, Generic[Answer]):
+    """What is asked of an index about images' candidate cells: how a shard answers, and what shards' answers make.
+
+    A cell of -1 is none, and holds nothing.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def of_shard(self, shard: "Shard", cells: Int[np.ndarray, "N K"], features: Float32[np.ndarray, "N D"]) -> Answer:
+        """What one shard holds of it."""
+
+    @abstractmethod
+    def merged(self, requests: Sequence[Request], answers: Sequence[Answer], shape: tuple[int, ...]) -> Answer:
+        """The answer for all images and cells, of shape (N, K), from those of the shards that were asked."""
+
+
+class Searcher(ABC):
     """Searches an index; in process or on shard actors."""
+
+    @abstractmethod
+    def ask(
+        self, question: Question[Answer], cells: Int[np.ndarray, "N K"], features: Float32[np.ndarray, "N D"]
+    ) -> Answer:
+        """The answer for all images."""
 
     def search(
         self,
@@ -37,11 +64,8 @@ class Searcher(Protocol):
         num_members: int,
         members: Literal["prototype", "cell"],
     ) -> Matches:
-        """The nearest prototype and the nearest members of each candidate cell, nearest first.
-
-        A cell of -1 is none, and holds nothing.
-        """
-        ...
+        """The nearest prototype and the nearest members of each candidate cell, nearest first."""
+        return self.ask(EachCell(num_members=num_members, members=members), cells, features)
 
     def neighbours(
         self,
@@ -51,10 +75,91 @@ class Searcher(Protocol):
         measure: Measure | None = None,
     ) -> Neighbours:
         """The nearest members of all candidate cells together; by the index's own metric, or another measure."""
-        ...
+        return self.ask(AllCells(num_members=num_members, measure=measure), cells, features)
 
 
-class Shard:
+@dataclass(frozen=True, kw_only=True)
+class EachCell(Question[Matches]):
+    """See ``Searcher.search``."""
+
+    name: ClassVar[str] = "search"
+    num_members: int
+    members: Literal["prototype", "cell"]
+
+    def of_shard(self, shard: "Shard", cells: Int[np.ndarray, "N K"], features: Float32[np.ndarray, "N D"]) -> Matches:
+        """See ``Question``."""
+        n, k = cells.shape
+        images = np.repeat(np.arange(n), k)
+        prototypes, offsets = shard.blocks(cells), shard.index.member_offsets
+        best, prototype_distance = shard.prototypes.nearest(features, images, prototypes, 1, shard.workers)
+        within = offsets[best + np.arange(2)] if self.members == "prototype" else None
+        rows, distance = shard.members.nearest(
+            features, images, offsets[prototypes], self.num_members, shard.workers, within
+        )
+        return Matches(
+            prototype_distance=prototype_distance.reshape(n, k).astype(np.float32),
+            member_distance=distance.reshape(n, k, self.num_members).astype(np.float32),
+            member_latlon=shard.places(rows).reshape(n, k, self.num_members, 2),
+        )
+
+    def merged(self, requests: Sequence[Request], answers: Sequence[Matches], shape: tuple[int, ...]) -> Matches:
+        """Each cell's answer is its own shard's."""
+        whole = Matches(
+            prototype_distance=np.full(shape, np.inf, np.float32),
+            member_distance=np.full((*shape, self.num_members), np.inf, np.float32),
+            member_latlon=np.zeros((*shape, self.num_members, 2)),
+        )
+        for (images, cells), answer in zip(requests, answers, strict=True):
+            rows, ranks = np.nonzero(cells >= 0)
+            for name, values in vars(answer).items():
+                getattr(whole, name)[images[rows], ranks] = values[rows, ranks]
+        return whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllCells(Question[Neighbours]):
+    """See ``Searcher.neighbours``."""
+
+    name: ClassVar[str] = "neighbours"
+    num_members: int
+    measure: Measure | None = None
+
+    def of_shard(
+        self, shard: "Shard", cells: Int[np.ndarray, "N K"], features: Float32[np.ndarray, "N D"]
+    ) -> Neighbours:
+        """See ``Question``."""
+        (n, k), index = cells.shape, shard.index
+        search = BlockSearch(
+            index.member_features, self.measure or index.metric, index.member_ids, hubness=index.member_hubness
+        )
+        blocks = index.member_offsets[shard.blocks(cells)]
+        rows, distance = search.nearest(features, np.repeat(np.arange(n), k), blocks, self.num_members, shard.workers)
+        ids = np.where(rows < 0, -1, rows if index.member_ids is None else index.member_ids[rows])
+        width = k * self.num_members
+        return self._nearest(ids.reshape(n, width), distance.reshape(n, width), shard.places(rows).reshape(n, width, 2))
+
+    def merged(self, requests: Sequence[Request], answers: Sequence[Neighbours], shape: tuple[int, ...]) -> Neighbours:
+        """The nearest of all shards'."""
+        whole = shape[0], max(1, len(answers)), self.num_members
+        ids, distance, latlon = np.full(whole, -1, np.int64), np.full(whole, np.inf), np.zeros((*whole, 2))
+        for part, ((images, _), answer) in enumerate(zip(requests, answers, strict=True)):
+            ids[images, part], distance[images, part], latlon[images, part] = answer.ids, answer.distance, answer.latlon
+        width = shape[0], whole[1] * whole[2]
+        return self._nearest(ids.reshape(width), distance.reshape(width), latlon.reshape(*width, 2))
+
+    def _nearest(
+        self, ids: Int64[np.ndarray, "N _"], distance: Float64[np.ndarray, "N _"], latlon: Float64[np.ndarray, "N _ 2"]
+    ) -> Neighbours:
+        """The nearest of each image's members; of equal distances the smaller id."""
+        order = np.lexsort((ids, distance))[:, : self.num_members]
+        return Neighbours(
+            ids=np.take_along_axis(ids, order, axis=1),
+            distance=np.take_along_axis(distance, order, axis=1),
+            latlon=np.take_along_axis(latlon, order[..., None], axis=1),
+        )
+
+
+class Shard(Searcher):
     """Exact cell-gated search: one block of matrix products for each cell that any image of the batch asks for.
 
     The index stays where it is: on disk where it is memory-mapped. Searches may overlap.
@@ -62,76 +167,28 @@ class Shard:
 
     def __init__(self, index: PrototypeIndex, num_threads: int = 1) -> None:
         self.index = index
-        self._workers = Workers(num_threads)
-        self._prototypes = BlockSearch(index.prototype_features, index.metric)
-        self._members = BlockSearch(index.member_features, index.metric, index.member_ids)
+        self.workers = Workers(num_threads)
+        self.prototypes = BlockSearch(index.prototype_features, index.metric)
+        self.members = BlockSearch(index.member_features, index.metric, index.member_ids)
 
-    def search(
-        self,
-        cells: Int[np.ndarray, "N K"],
-        features: Float32[np.ndarray, "N D"],
-        num_members: int,
-        members: Literal["prototype", "cell"],
-    ) -> Matches:
-        """See ``Searcher.search``."""
-        n, k = cells.shape
-        images = np.repeat(np.arange(n), k)
-        prototypes = self._blocks(cells)
-        best, prototype_distance = self._prototypes.nearest(features, images, prototypes, 1, self._workers)
-        blocks = self.index.member_offsets[prototypes]
-        within = self.index.member_offsets[best + np.arange(2)] if members == "prototype" else None
-        rows, distance = self._members.nearest(features, images, blocks, num_members, self._workers, within)
-        return Matches(
-            prototype_distance=prototype_distance.reshape(n, k).astype(np.float32),
-            member_distance=distance.reshape(n, k, num_members).astype(np.float32),
-            member_latlon=self._places(rows).reshape(n, k, num_members, 2),
-        )
+    def ask(
+        self, question: Question[Answer], cells: Int[np.ndarray, "N K"], features: Float32[np.ndarray, "N D"]
+    ) -> Answer:
+        """See ``Searcher``."""
+        return question.of_shard(self, cells, features)
 
-    def neighbours(
-        self,
-        cells: Int[np.ndarray, "N K"],
-        features: Float32[np.ndarray, "N D"],
-        num_members: int,
-        measure: Measure | None = None,
-    ) -> Neighbours:
-        """See ``Searcher.neighbours``."""
-        n, k = cells.shape
-        index, images = self.index, np.repeat(np.arange(n), k)
-        search = BlockSearch(
-            index.member_features, measure or index.metric, index.member_ids, hubness=index.member_hubness
-        )
-        blocks = index.member_offsets[self._blocks(cells)]
-        rows, distance = search.nearest(features, images, blocks, num_members, self._workers)
-        ids = np.where(rows < 0, -1, rows if index.member_ids is None else index.member_ids[rows])
-        width = k * num_members
-        found = Neighbours(
-            ids=ids.reshape(n, width),
-            distance=distance.reshape(n, width),
-            latlon=self._places(rows).reshape(n, width, 2),
-        )
-        return nearest_of(found, num_members)
-
-    def _blocks(self, cells: Int[np.ndarray, "N K"]) -> Int64[np.ndarray, "P 2"]:
-        """The prototypes of each image's cells."""
+    def blocks(self, cells: Int[np.ndarray, "N K"]) -> Int64[np.ndarray, "P 2"]:
+        """The prototypes of each image's cells: the first, and the one after the last."""
         flat = cells.ravel()
         if len(flat) and not -1 <= flat.min() <= flat.max() < self.index.num_cells:
             raise ValueError(f"cells from {flat.min()} to {flat.max()}; the index has {self.index.num_cells}")
         return np.where(flat[:, None] < 0, 0, self.index.cell_offsets[flat[:, None] + np.arange(2)])
 
-    def _places(self, rows: Int64[np.ndarray, "P M"]) -> Float64[np.ndarray, "P M 2"]:
+    def places(self, rows: Int64[np.ndarray, "P M"]) -> Float64[np.ndarray, "P M 2"]:
+        """Degrees of members, 0 for none."""
         places = np.zeros((*rows.shape, 2))
         places[rows >= 0] = self.index.member_latlon[rows[rows >= 0]]
         return places
-
-
-def nearest_of(found: Neighbours, num_members: int) -> Neighbours:
-    """The nearest of each image's neighbours; of equal distances the smaller id."""
-    order = np.lexsort((found.ids, found.distance))[:, :num_members]
-    return Neighbours(
-        ids=np.take_along_axis(found.ids, order, axis=1),
-        distance=np.take_along_axis(found.distance, order, axis=1),
-        latlon=np.take_along_axis(found.latlon, order[..., None], axis=1),
-    )
 
 
 def open_shard(folder: Path, num_threads: int = 1, generation: str = "") -> Shard:

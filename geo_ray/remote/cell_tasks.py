@@ -2,41 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import ray
 from jaxtyping import Float64
-from ray.exceptions import RayError
-from tqdm import tqdm
 
 from geo_ray.atlas.boundaries import Boundaries
 from geo_ray.cells.hierarchy import Cell, countries
 from geo_ray.cells.partition import Partition
 from geo_ray.cells.semantic import Semantic, assemble, check_points, fuse_country, split_cell
-from geo_ray.errors import BuildError
-
-WINDOW = 4  # tasks a CPU that are in flight, with the polygons and points that they hold
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskDone:
-    """A task that is done: of which step, the CPU seconds it took, and how many of the step's tasks are done."""
-
-    step: str
-    title: str
-    seconds: float
-    done: int
-    total: int
+from geo_ray.remote.build_tasks import Progress, TaskDone, answer_of, bar_of_tasks, num_under_way
 
 
 def build_cells(
     boundaries: Boundaries,
     latlon: Float64[np.ndarray, "n 2"],
     semantic: Semantic,
-    progress: Callable[["TaskDone"], None] = lambda task: None,
+    progress: Progress = lambda task: None,
 ) -> Partition:
     """The semantic geocells of these points (degrees): what ``build_semantic`` answers, by tasks of a connected Ray.
 
@@ -56,13 +40,7 @@ def build_cells(
 
 def build_with_progress(boundaries: Boundaries, latlon: Float64[np.ndarray, "n 2"], semantic: Semantic) -> Partition:
     """What ``build_cells`` answers, with a bar of its tasks on a terminal."""
-    with tqdm(desc="cells", unit=" tasks", disable=None) as bar:
-
-        def progress(task: TaskDone) -> None:
-            bar.set_description(task.step)
-            bar.total, bar.n = task.total, task.done
-            bar.refresh()
-
+    with bar_of_tasks("cells") as progress:
         return build_cells(boundaries, latlon, semantic, progress)
 
 
@@ -76,7 +54,7 @@ def _run(
     jobs: Iterable[tuple[str, Any]],
     total: int,
     semantic: Semantic,
-    progress: Callable[[TaskDone], None],
+    progress: Progress,
 ) -> list[list[Cell]]:
     """What the function answers for each of the titled jobs, in their order."""
     answers: dict[int, list[Cell]] = {}
@@ -91,7 +69,7 @@ def _completed(
 ) -> Iterator[tuple[int, str, float, list[Cell]]]:
     """Each job's number, title, seconds and answer, as they are done; only so many are in flight."""
     task = ray.remote(_timed)
-    window = max(2, int(WINDOW * ray.cluster_resources().get("CPU", 1)))
+    window = num_under_way()
     waiting = enumerate(jobs)
     running: dict[Any, tuple[int, str]] = {}
     while True:
@@ -101,10 +79,7 @@ def _completed(
             return
         (reference,), _ = ray.wait(list(running), num_returns=1)
         number, title = running.pop(reference)
-        try:
-            cells, seconds = ray.get(reference)
-        except RayError as error:
-            raise BuildError(f"{title} failed: {str(error).strip().splitlines()[-1]}") from error
+        cells, seconds = answer_of(title, reference)
         yield number, title, seconds, cells
 
 

@@ -18,20 +18,18 @@ from typing import Any, Literal
 import numpy as np
 import ray
 from jaxtyping import Int, Int64
-from ray.exceptions import RayError
-from tqdm import tqdm
 
 from geo_ray.cells.labels import cells_of, nearest_centers
 from geo_ray.cells.partition import Partition
 from geo_ray.cells.partition_file import read_partition
-from geo_ray.errors import BuildError, InputError
+from geo_ray.errors import InputError
 from geo_ray.index.engine import IVF, Flat
 from geo_ray.index.features import Dtype
 from geo_ray.index.hubness import hubness
 from geo_ray.index.index_folder import IndexInfo, Metric, PrototypeIndex, concat, read_index, write_hubness, write_parts
 from geo_ray.index.prototypes import CLUSTERINGS, Clustering, build_cell
 from geo_ray.index.split import split_index
-from geo_ray.remote.cell_tasks import WINDOW, TaskDone
+from geo_ray.remote.build_tasks import Progress, TaskDone, answer_of, bar_of_tasks, num_under_way
 from geo_ray.remote.feature_files import Members, RowGroup, encoder_of, read_features, read_members
 from geo_ray.remote.new_folder import new_folder
 from geo_ray.remote.shard_files import add_digests
@@ -41,7 +39,6 @@ EXACT_HUBNESS = 100_000  # members whose nearest others are found by exact searc
 GROUPS_A_CPU = 8  # at least, so that no CPU waits long for the last group
 CPUS_A_TASK = 1.0
 
-Progress = Callable[[TaskDone], None]
 Job = tuple[str, Callable[[], list[Any]]]  # a title, and what submits its task: references to the outputs
 Piece = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # features, cells, ids and points of some images
 
@@ -112,13 +109,7 @@ def _write(parts: Iterator[PrototypeIndex], folder: Path, with_hubness: bool) ->
 
 def build_with_progress(build: IndexBuild) -> IndexInfo:
     """What ``build_index`` answers, with a bar of its tasks on a terminal."""
-    with tqdm(desc="index", unit=" tasks", disable=None) as bar:
-
-        def progress(task: TaskDone) -> None:
-            bar.set_description(task.step)
-            bar.total, bar.n = task.total, task.done
-            bar.refresh()
-
+    with bar_of_tasks("index") as progress:
         return build_index(build, progress)
 
 
@@ -242,15 +233,12 @@ def _timed(function: Callable[..., list[Any]], *pieces: Any) -> Any:
 
 def _in_order(step: str, jobs: list[Job], progress: Progress) -> Iterator[list[Any]]:
     """Each job's first output and references to the others, in the jobs' order; only so many jobs are under way."""
-    window = max(2, int(WINDOW * ray.cluster_resources().get("CPU", 1)))
+    window = num_under_way()
     waiting, running = iter(jobs), deque[tuple[str, list[Any]]]()
     for done in range(1, len(jobs) + 1):
         while len(running) < window and (job := next(waiting, None)):
             running.append((job[0], job[1]()))
         title, references = running.popleft()
-        try:
-            first, seconds = ray.get(references[0])
-        except RayError as error:
-            raise BuildError(f"{title} failed: {str(error).strip().splitlines()[-1]}") from error
+        first, seconds = answer_of(title, references[0])
         progress(TaskDone(step=step, title=title, seconds=seconds, done=done, total=len(jobs)))
         yield [first, *references[1:]]

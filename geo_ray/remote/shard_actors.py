@@ -4,10 +4,10 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import ray
@@ -16,10 +16,8 @@ from ray.exceptions import ActorDiedError, RayError
 from ray.util.metrics import Counter, Histogram
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from geo_ray.errors import BundleError, GeoRayError, IndexUnavailableError, InputError
-from geo_ray.index.nearest import Measure
-from geo_ray.index.refine import Matches
-from geo_ray.index.shard import Neighbours
+from geo_ray.errors import BundleError, GeoRayError, IndexUnavailableError, InputError, last_line
+from geo_ray.index.shard import Answer, Question
 from geo_ray.remote.shard_client import SECONDS, Patience, Roster
 from geo_ray.remote.shard_files import ShardSet, ShardSource, open_source
 
@@ -90,32 +88,15 @@ class ShardActor:
             time.sleep(RELOAD_PAUSE_S)
             os._exit(1)
 
-    def search(
-        self,
-        cells: Int[np.ndarray, "N K"],
-        features: Float32[np.ndarray, "N D"],
-        num_members: int,
-        members: Literal["prototype", "cell"],
-    ) -> tuple[Matches, bool]:
-        """See ``Searcher.search``; and whether another actor has replaced this one."""
-        return self._counted("search", lambda: self._shard.search(cells, features, num_members, members))
-
-    def neighbours(
-        self,
-        cells: Int[np.ndarray, "N K"],
-        features: Float32[np.ndarray, "N D"],
-        num_members: int,
-        measure: Measure | None = None,
-    ) -> tuple[Neighbours, bool]:
-        """See ``Searcher.neighbours``; and whether another actor has replaced this one."""
-        return self._counted("neighbours", lambda: self._shard.neighbours(cells, features, num_members, measure))
-
-    def _counted(self, method: str, search: Callable[[], Any]) -> tuple[Any, bool]:
-        tags = self._tags | {"method": method}
+    def ask(
+        self, question: Question[Answer], cells: Int[np.ndarray, "N K"], features: Float32[np.ndarray, "N D"]
+    ) -> tuple[Answer, bool]:
+        """See ``Searcher``; and whether another actor has replaced this one."""
+        tags = self._tags | {"method": question.name}
         self._last_call = start = time.monotonic()
         self._count("running", 1)
         try:
-            return search(), self._retired
+            return self._shard.ask(question, cells, features), self._retired
         except (GeoRayError, ValueError):
             self._count("errors", 1)
             self._errors.inc(tags=tags)
@@ -253,7 +234,7 @@ def _wait_ready(shards: ShardSet, actors: Sequence[Sequence[Any]], timeout_s: fl
             ray.get(ready)
         except RayError as error:
             shard, replica = asked[ready[0]]
-            last = str(error).strip().splitlines()[-1]
+            last = last_line(error)
             kind, _, message = last.partition(": ")
             if isinstance(error, ActorDiedError) and kind.endswith(BundleError.__name__):
                 raise BundleError(message) from error

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import ray
@@ -15,12 +15,10 @@ from jaxtyping import Float32, Int, Int64
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 from ray.util.metrics import Counter, Histogram
 
-from geo_ray.errors import IndexUnavailableError
+from geo_ray.errors import IndexUnavailableError, last_line
 from geo_ray.index.index_folder import IndexInfo, check_info
-from geo_ray.index.merge import Request, merge_matches, merge_neighbours, route
-from geo_ray.index.nearest import Measure
-from geo_ray.index.refine import Matches
-from geo_ray.index.shard import Neighbours, Searcher
+from geo_ray.index.merge import route
+from geo_ray.index.shard import Answer, Question, Request, Searcher
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.stage import Runtime
 
@@ -92,36 +90,21 @@ class RemoteSearcher(Searcher):
         """Who is asked at present."""
         return self._roster
 
-    def search(
-        self,
-        cells: Int[np.ndarray, "N K"],
-        features: Float32[np.ndarray, "N D"],
-        num_members: int,
-        members: Literal["prototype", "cell"],
-    ) -> Matches:
-        """See ``Searcher.search``."""
-        requests, answers = self._ask("search", cells, features, num_members, members)
-        return merge_matches(requests, answers, cells.shape, num_members)
+    def ask(
+        self, question: Question[Answer], cells: Int[np.ndarray, "N K"], features: Float32[np.ndarray, "N D"]
+    ) -> Answer:
+        """See ``Searcher``."""
+        requests, answers = self._ask(question, cells, features)
+        return question.merged(requests, answers, cells.shape)
 
-    def neighbours(
-        self,
-        cells: Int[np.ndarray, "N K"],
-        features: Float32[np.ndarray, "N D"],
-        num_members: int,
-        measure: Measure | None = None,
-    ) -> Neighbours:
-        """See ``Searcher.neighbours``."""
-        requests, answers = self._ask("neighbours", cells, features, num_members, measure)
-        return merge_neighbours(requests, answers, len(cells), num_members)
-
-    def _ask(self, method: str, cells: np.ndarray, features: np.ndarray, *rest: Any) -> tuple[list[Request], list[Any]]:
+    def _ask(self, question: Question[Any], cells: np.ndarray, features: np.ndarray) -> tuple[list[Request], list[Any]]:
         """The requests and answers of all shards that hold any of the cells, all of one version of the roster."""
         with self._slots:
             while True:
                 start, roster = time.monotonic(), self._roster
                 requests = route(cells, roster.owners)
                 calls = {
-                    shard: _Call(shard=shard, method=method, arguments=(own, features[images], *rest))
+                    shard: _Call(shard=shard, arguments=(question, own, features[images]))
                     for shard, (images, own) in requests.items()
                 }
                 try:
@@ -174,7 +157,7 @@ class RemoteSearcher(Searcher):
             return self._avoid.get(keys[replica], 0.0) > now, (replica + self._turn) % len(replicas)
 
         replica = min(idle, key=rank)
-        reference = getattr(replicas[replica], call.method).remote(*call.arguments)
+        reference = replicas[replica].ask.remote(*call.arguments)
         call.running[reference] = replica
         call.sent_at = now
         return True
@@ -201,8 +184,8 @@ class RemoteSearcher(Searcher):
                 raise cause from error
             key = roster.version, call.shard, replica
             if isinstance(error, ActorDiedError):  # for good: what Ray restarts is unavailable meanwhile, not dead
-                self._dead[key] = _last_line(error)
-            call.failure = _last_line(error)
+                self._dead[key] = last_line(error)
+            call.failure = last_line(error)
             self._shun(roster, *key[1:])
         else:
             answers.setdefault(call.shard, answer)
@@ -237,15 +220,10 @@ class _Call:
     """What a batch asks one shard, and the replicas that are asked by what they will answer."""
 
     shard: int
-    method: str
     arguments: tuple[Any, ...]
     running: dict[Any, int] = field(default_factory=dict)
     sent_at: float = 0.0
     failure: str = ""
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
 
 
 @dataclass(frozen=True, kw_only=True)

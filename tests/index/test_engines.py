@@ -7,7 +7,6 @@ import pytest
 
 from geo_ray.errors import BundleError, InputError
 from geo_ray.index.engines import HNSW, IVF, Flat, HnswLib, build_engine, open_engine
-from geo_ray.index.merge import merge_nearest
 from tests.index.example import slow_distances, tied_index
 
 PARAMETERS = [Flat(), IVF(), HNSW(), HnswLib()]
@@ -45,7 +44,7 @@ def test_engines_find_the_nearest(parameters, metric, num_threads, tmp_path):
 
 
 @pytest.mark.parametrize("metric", ["l2", "ip"])
-def test_flat_sharded_is_unsharded_is_brute_force_with_ties(metric):
+def test_flat_is_brute_force_with_ties(metric):
     """50,000 x 256 with equal distances, more of them than are listed at first."""
     vectors = tied_index().member_features.codes
     queries = np.concatenate([vectors[:3], vectors[-4:], np.random.default_rng(3).integers(-1, 2, (4, 256))])
@@ -55,13 +54,6 @@ def test_flat_sharded_is_unsharded_is_brute_force_with_ties(metric):
     np.testing.assert_array_equal(found, rows)
     np.testing.assert_allclose(apart, distances, atol=1e-9)
     assert len(np.unique(apart[0])) < 10
-    for num_shards in (2, 7):
-        owners = np.random.default_rng(num_shards).integers(0, num_shards, len(vectors))
-        parts = [np.flatnonzero(owners == shard) for shard in range(num_shards)]
-        answers = [build_engine(Flat(), vectors[own], metric).search(queries, 10) for own in parts]
-        ids = [own[rows] for own, (rows, _) in zip(parts, answers, strict=True)]
-        for one, other in zip(merge_nearest(ids, [d for _, d in answers], 10), (found, apart), strict=True):
-            np.testing.assert_array_equal(one, other)
 
 
 def test_flat_decides_what_float32_cannot():

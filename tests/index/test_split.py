@@ -9,7 +9,7 @@ import pytest
 
 from geo_ray.errors import BundleError
 from geo_ray.index.index_folder import read_index, write_index
-from geo_ray.index.merge import Sharded, merge_nearest, route
+from geo_ray.index.merge import Sharded, route
 from geo_ray.index.shard import Searcher, Shard, open_shard
 from geo_ray.index.split import check_shards, near_owners, read_split, split_index
 from tests.index.example import example_index, slow_distances, tied_index
@@ -201,14 +201,6 @@ def test_an_image_asks_only_shards_that_hold_its_cells():
     assert route(np.zeros((0, 2), np.int64), owners) == {}
     with pytest.raises(ValueError, match="the index has 4"):
         route(np.array([[4]]), owners)
-
-
-def test_nearest_of_several_engines():
-    ids, distances = merge_nearest(
-        [np.array([[5, 1]]), np.array([[2, -1]])], [np.array([[0.1, 0.5]]), np.array([[0.1, np.inf]])], 3
-    )
-    assert ids.tolist() == [[2, 5, 1]]
-    assert distances.tolist() == [[0.1, 0.1, 0.5]]
 
 
 def test_ids_of_rows_are_kept_where_an_index_has_none(tmp_path):

@@ -6,7 +6,7 @@ import shapely
 
 from geo_ray.cells.semantic import build_semantic
 from geo_ray.errors import BuildError
-from geo_ray.remote import cell_tasks
+from geo_ray.remote import build_tasks, cell_tasks
 from geo_ray.remote.cell_tasks import build_cells
 from tests.cells.worlds import SMALL, areas, cluster
 
@@ -35,7 +35,7 @@ def test_the_same_cells_as_in_one_process(ray_session):
 
 @pytest.mark.parametrize("window", [0.1, 100])
 def test_how_many_run_at_once_changes_nothing(ray_session, monkeypatch, window):
-    monkeypatch.setattr(cell_tasks, "WINDOW", window)
+    monkeypatch.setattr(build_tasks, "TASKS_A_CPU", window)
     latlon = places()
     partition, local = build_cells(WORLD, latlon, SMALL), build_semantic(WORLD, latlon, SMALL)
     assert shapely.to_wkb(partition.polygons).tolist() == shapely.to_wkb(local.polygons).tolist()

@@ -18,7 +18,7 @@ from geo_ray.index.hubness import hubness
 from geo_ray.index.index_folder import concat, read_index
 from geo_ray.index.prototypes import CLUSTERINGS, Clustering
 from geo_ray.index.split import check_shards, read_split
-from geo_ray.remote import index_tasks
+from geo_ray.remote import build_tasks, index_tasks
 from geo_ray.remote.feature_files import read_members
 from geo_ray.remote.index_tasks import IndexBuild, build_index, build_with_progress, group_edges
 from tests.index.example import assert_same_index
@@ -88,7 +88,7 @@ def in_process(folder, filed_by=cells_of, features=None, **options):
 def test_the_same_index_as_in_one_process(ray_session, inputs, monkeypatch, num_workers):
     monkeypatch.setattr(index_tasks, "CPUS_A_TASK", 4 / num_workers)
     monkeypatch.setattr(index_tasks, "GROUPS_A_CPU", num_workers)
-    monkeypatch.setattr(index_tasks, "WINDOW", num_workers / 4)
+    monkeypatch.setattr(build_tasks, "TASKS_A_CPU", num_workers / 4)
     seen = []
     info = build_index(build_of(inputs), seen.append)
     expected = in_process(inputs)
