@@ -14,11 +14,6 @@ GeoRayError
 A caller's programming mistake is a ``ValueError`` or ``TypeError`` instead; a bad row is the column ``problem``.
 """
 
-from botocore.exceptions import BotoCoreError
-
-# What listing, reading or writing at a remote address can raise: s3fs lets botocore's own errors through.
-REMOTE_ERRORS = (OSError, ValueError, ImportError, BotoCoreError)
-
 
 class GeoRayError(Exception):
     """A state of the world that we can name; the message says what to do about it."""

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float64, Int, Shaped
 
 from geo_ray.errors import InputError
 from geo_ray.geo.sphere import check_latlon
+from geo_ray.remote_files import CHECK, filesystem, remote_errors
 
 # The usual names of a column, best first, compared without regard to case.
 TRUTH_COLUMNS = {
@@ -164,11 +165,9 @@ def read_texts(path: str | Path, columns: dict[str, tuple[str, ...]]) -> dict[st
 
 
 def _locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    try:
-        fs, root = fsspec.core.url_to_fs(str(path))
+    with remote_errors(lambda why: InputError(f"{path} can't be opened ({why}); {CHECK}")):
+        fs, root = filesystem(path)
         found = fs.exists(root)
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{path} can't be opened ({error}); check the address and your credentials") from error
     if not found:
         raise InputError(f"{path} does not exist; give a table, or a folder that holds predictions")
     return fs, root
@@ -176,10 +175,8 @@ def _locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 @contextmanager
 def _input_errors(path: str) -> Iterator[None]:
-    try:
+    with remote_errors(lambda why: InputError(f"{path} can't be read: {' '.join(str(why).split())}")):
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {' '.join(str(error).split())}") from error
 
 
 def _read(

@@ -10,15 +10,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-
-from geo_ray.errors import REMOTE_ERRORS, BundleError
+from geo_ray.errors import BundleError
 from geo_ray.geo.calibration import RadiusCalibration
 from geo_ray.index.gallery import GallerySearch
 from geo_ray.index.probe import Probing
 from geo_ray.index.refine import Refinement
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.local_files import adopt, cache_folder, sha256_of
+from geo_ray.remote_files import CHECK, filesystem, remote_errors
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -249,14 +248,12 @@ def _locate(ref: str) -> Path:
 
 def _fetch(ref: str) -> Path:
     """A local copy of a remote bundle, in a folder named for its manifest's digest."""
-    try:
-        fs, root = fsspec.core.url_to_fs(ref)
+    with remote_errors(lambda why: BundleError(f"bundle {ref} can't be fetched ({why}); {CHECK}")):
+        fs, root = filesystem(ref)
         manifest = fs.cat_file(f"{root.rstrip('/')}/{MANIFEST}")
         folder = cache_folder() / hashlib.sha256(manifest).hexdigest()[:16]
         if not (folder / MANIFEST).is_file():
             partial = folder.with_name(f"{folder.name}.{os.getpid()}")
             fs.get(root.rstrip("/") + "/", f"{partial}/", recursive=True)
             adopt(partial, folder)
-    except REMOTE_ERRORS as error:
-        raise BundleError(f"bundle {ref} can't be fetched ({error}); check the address and your credentials") from error
     return folder

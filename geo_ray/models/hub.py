@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
-from geo_ray.errors import REMOTE_ERRORS, InputError
+from geo_ray.errors import InputError
 from geo_ray.models.checkpoints import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from geo_ray.models.local_files import adopt, cache_folder
+from geo_ray.remote_files import CHECK, filesystem, remote_errors
 
 REFUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5", "*.onnx")  # never downloaded
 SETTINGS = ("*.json", "*.txt")  # configuration and tokenizer
@@ -100,8 +99,8 @@ def _snapshot(repository: str, revision: str | None, patterns: Sequence[str]) ->
 
 def _download(url: str, patterns: Sequence[str]) -> Path:
     """A local copy of a remote folder's files, in a folder named for what they are and when they were written."""
-    try:
-        fs, root = fsspec.core.url_to_fs(url)
+    with remote_errors(lambda why: InputError(f"{url} can't be fetched ({why}); {CHECK}")):
+        fs, root = filesystem(url)
         found = [path for path in fs.ls(root.rstrip("/"), detail=False) if _wanted(path, patterns)]
         if not found:
             raise InputError(f"{url}: there is nothing in it of {', '.join(patterns)}; check the address")
@@ -113,8 +112,6 @@ def _download(url: str, patterns: Sequence[str]) -> Path:
             for path in found:
                 fs.get_file(path, str(partial / Path(path).name))
             adopt(partial, folder)
-    except REMOTE_ERRORS as error:
-        raise InputError(f"{url} can't be fetched ({error}); check the address and your credentials") from error
     return folder
 
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Float64, Int64
 
-from geo_ray.errors import REMOTE_ERRORS, InputError
+from geo_ray.errors import InputError
 from geo_ray.evaluation.tables import read_truth
 from geo_ray.geo.sphere import check_latlon
+from geo_ray.remote_files import CHECK, filesystem, open_file, remote_errors
 
 REMEDY = "write it with `geo-ray embed`"
 PLACES = ("latitude", "longitude")
@@ -81,7 +81,7 @@ def read_members(features: Sequence[str], places: str | None = None) -> Members:
 
 def read_features(row_group: RowGroup, rows: Int64[np.ndarray, "m"]) -> tuple[Float[np.ndarray, "m D"], int]:
     """The features of these rows of a row group, as they are stored, and how many are null or not finite."""
-    with fsspec.open(row_group.uri, "rb") as file:
+    with open_file(row_group.uri) as file:
         table = pq.ParquetFile(file).read_row_group(row_group.number, columns=["features"])
     column = table["features"].combine_chunks().take(pa.array(rows))
     features = column.drop_null().flatten().to_numpy().reshape(-1, column.type.list_size)
@@ -108,11 +108,9 @@ def encoder_of(features: Sequence[str]) -> str:
 
 
 def _locate(source: str) -> tuple[Any, str]:
-    try:
-        fs, root = fsspec.core.url_to_fs(source)
+    with remote_errors(lambda why: InputError(f"{source} can't be opened ({why}); {CHECK}")):
+        fs, root = filesystem(source)
         found = fs.exists(root)
-    except REMOTE_ERRORS as error:
-        raise InputError(f"{source} can't be opened ({error}); check the address and your credentials") from error
     if not found:
         raise InputError(f"{source} does not exist; give the output of `geo-ray embed`, or parquet files")
     return fs, str(root).rstrip("/")
@@ -156,16 +154,17 @@ def _read_all(uris: Sequence[str], places: str | None) -> tuple[pa.Table, tuple[
 
 def _read_file(uri: str, with_places: bool) -> tuple[pa.Table, int, list[int]]:
     """Ids, problems and, if asked for, places of a file; the number of features; rows of each row group."""
-    try:
-        with fsspec.open(uri, "rb") as opened:
-            file = pq.ParquetFile(opened)
-            schema = file.schema_arrow
-            _check_schema(uri, schema, ("image_id", "features", *(PLACES if with_places else ())))
-            names = [name for name in ("image_id", "problem", *PLACES) if name in schema.names]
-            table = file.read(columns=names)
-            sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-    except (pa.ArrowInvalid, *REMOTE_ERRORS) as error:
-        raise InputError(f"{uri} can't be read ({' '.join(str(error).split())}); {REMEDY}") from error
+
+    def unreadable(error: Exception) -> InputError:
+        return InputError(f"{uri} can't be read ({' '.join(str(error).split())}); {REMEDY}")
+
+    with remote_errors(unreadable), open_file(uri) as opened:
+        file = pq.ParquetFile(opened)
+        schema = file.schema_arrow
+        _check_schema(uri, schema, ("image_id", "features", *(PLACES if with_places else ())))
+        names = [name for name in ("image_id", "problem", *PLACES) if name in schema.names]
+        table = file.read(columns=names)
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
     columns = {"image_id": table["image_id"].cast(pa.string())}
     columns["problem"] = (
         pc.fill_null(table["problem"].cast(pa.string()), "") if "problem" in names else pa.array([""] * len(table))

@@ -3,12 +3,12 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
-from geo_ray.errors import REMOTE_ERRORS, OutputError
+from geo_ray.errors import OutputError
+from geo_ray.remote_files import filesystem, remote_errors
 
 
 @contextlib.contextmanager
@@ -31,11 +31,9 @@ def new_folder(output: str) -> Iterator[Path]:
 
 
 def _open_output(output: str) -> tuple[Any, str]:
-    try:
-        fs, root = fsspec.core.url_to_fs(output)
+    with _unwritable(output):
+        fs, root = filesystem(output)
         taken = fs.exists(root)
-    except REMOTE_ERRORS as error:
-        raise OutputError(f"output {output!r} can't be written ({error}); name another") from error
     if taken:
         raise OutputError(f"output {output!r} holds files; name another, or delete them")
     return fs, str(root).rstrip("/")
@@ -44,10 +42,12 @@ def _open_output(output: str) -> tuple[Any, str]:
 def _upload(folder: Path, fs: Any, root: str, output: str) -> None:
     """Copy all files, those last without which the rest doesn't open."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    try:
+    with _unwritable(output):
         for path in sorted(files, key=lambda path: (path.parent == folder and path.suffix == ".json", path)):
             target = f"{root}/{path.relative_to(folder).as_posix()}"
             fs.makedirs(target.rpartition("/")[0], exist_ok=True)
             fs.put_file(str(path), target)
-    except REMOTE_ERRORS as error:
-        raise OutputError(f"output {output!r} can't be written ({error}); name another") from error
+
+
+def _unwritable(output: str) -> AbstractContextManager[None]:
+    return remote_errors(lambda why: OutputError(f"output {output!r} can't be written ({why}); name another"))

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 from jaxtyping import Int64
 
-from geo_ray.errors import REMOTE_ERRORS, BundleError
+from geo_ray.errors import BundleError
 from geo_ray.index.index_folder import DESCRIPTION, IndexInfo, read_info
 from geo_ray.index.shard import Shard, open_shard
 from geo_ray.index.split import MANIFEST, OWNERS, read_split
 from geo_ray.models.local_files import adopt, cache_folder, sha256_of
+from geo_ray.remote_files import CHECK, filesystem, remote_errors
 
 SHA256 = "sha256"  # the manifest's entry of digests by file
 
@@ -154,11 +154,9 @@ def _download(source: ShardSource, folder: Path) -> None:
 @contextlib.contextmanager
 def _reading(address: str) -> Iterator[tuple[Any, str]]:
     """The file system of a URI and the path within it; what goes wrong meanwhile is a ``BundleError``."""
-    try:
-        fs, root = fsspec.core.url_to_fs(address)
+    with remote_errors(lambda why: BundleError(f"{address} can't be fetched ({why}); {CHECK}")):
+        fs, root = filesystem(address)
         yield fs, root.rstrip("/")
-    except REMOTE_ERRORS as error:
-        raise BundleError(f"{address} can't be fetched ({error}); check the address and your credentials") from error
 
 
 @contextlib.contextmanager

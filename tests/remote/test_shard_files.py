@@ -7,6 +7,7 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import pytest
 import s3fs
+from fsspec.implementations.local import LocalFileSystem
 
 from geo_ray.errors import BundleError
 from geo_ray.index.index_folder import check_info
@@ -62,14 +63,14 @@ def test_a_copy_is_checked(tmp_path, monkeypatch):
 
 def test_what_did_not_arrive_is_named(tmp_path, monkeypatch):
     source = find_shards(f"file://{written_split(tmp_path, 2)}").shards[0]
-    get_file = shard_files.fsspec.implementations.local.LocalFileSystem.get_file
+    get_file = LocalFileSystem.get_file
 
     def cut(self, path, target, **more):
         get_file(self, path, target, **more)
         with open(target, "r+b") as file:
             file.truncate(10)
 
-    monkeypatch.setattr(shard_files.fsspec.implementations.local.LocalFileSystem, "get_file", cut)
+    monkeypatch.setattr(LocalFileSystem, "get_file", cut)
     with pytest.raises(BundleError, match=r"10 of \d+ bytes arrived"):
         local_copy(source, str(tmp_path / "cache"))
     assert not (tmp_path / "cache" / source.generation / "shard-000").exists()

@@ -13,9 +13,9 @@ from typing import Any
 
 from geo_ray.data.fetch.policy import reason, redacted
 from geo_ray.data.record.storage import PARTIAL, FolderStore
-from geo_ray.data.sources.listing import filesystem
 from geo_ray.data.sources.reading import local_path
-from geo_ray.errors import REMOTE_ERRORS, InputError, OutputError
+from geo_ray.errors import InputError, OutputError
+from geo_ray.remote_files import filesystem, remote_errors
 
 MARKER = "geo-ray-export.json"
 MAX_NAME, MAX_PATH = 200, 1000  # bytes; file systems allow 255, of which a suffix and a name while writing take some
@@ -110,12 +110,16 @@ def whole_file(folder: str, name: str) -> Iterator[Any]:
     What it replaces stays where writing fails. Raises ``OutputError``.
     """
     shown, path = redacted(folder), local_path(folder)
-    try:
-        with _local_file(Path(path), name) if path is not None else _remote_file(folder, name) as file:
-            yield file
-    except REMOTE_ERRORS as error:
-        raise OutputError(f"{name} can't be written to {shown!r} ({reason(error, folder)}); mend it, or name another "
-                          "--output") from error  # fmt: skip
+
+    def unwritable(error: Exception) -> OutputError:
+        why = reason(error, folder)
+        return OutputError(f"{name} can't be written to {shown!r} ({why}); mend it, or name another --output")
+
+    with (
+        remote_errors(unwritable),
+        _local_file(Path(path), name) if path is not None else _remote_file(folder, name) as file,
+    ):
+        yield file
 
 
 @contextlib.contextmanager
@@ -138,7 +142,7 @@ def _remote_file(folder: str, name: str) -> Iterator[Any]:
         yield file
         file.close()
     except BaseException:
-        with contextlib.suppress(*REMOTE_ERRORS):
+        with contextlib.suppress(Exception):  # the error that is under way is the one to tell
             file.discard()
         file.closed = True  # or the garbage collector would close it, which begins to write anew
         raise

@@ -12,7 +12,8 @@ from geo_ray.data.fetch.policy import reason, redacted
 from geo_ray.data.record.ledger import MANIFEST, PREDICTIONS, RUN, SUCCESS, SUFFIX
 from geo_ray.data.record.storage import open_store
 from geo_ray.data.sources.containers import open_binary
-from geo_ray.errors import REMOTE_ERRORS, InputError, OutputError
+from geo_ray.errors import InputError, OutputError
+from geo_ray.remote_files import remote_errors
 
 ROWS_PER_BATCH = 4096
 NEEDED = ("image_id", "uri", "latitude", "longitude", "radius_km_90", "problem")
@@ -71,8 +72,9 @@ def open_run(uri: str) -> RunFiles:
 @contextmanager
 def _opened(uri: str, name: str) -> Iterator[pq.ParquetFile]:
     place = f"{uri.rstrip('/')}/{PREDICTIONS}/{name}"
-    try:
-        with open_binary(place) as opened, closing(pq.ParquetFile(opened)) as file:
-            yield file
-    except (*REMOTE_ERRORS, pa.ArrowException) as error:
-        raise InputError(f"{redacted(place)!r} can't be read ({reason(error, uri)}); run geotag again") from error
+
+    def unreadable(error: Exception) -> InputError:
+        return InputError(f"{redacted(place)!r} can't be read ({reason(error, uri)}); run geotag again")
+
+    with remote_errors(unreadable), open_binary(place) as opened, closing(pq.ParquetFile(opened)) as file:
+        yield file

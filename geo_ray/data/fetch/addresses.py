@@ -21,15 +21,17 @@ class BlockedAddressError(OSError):
     """A host that may not be dialled."""
 
 
-def may_dial(address: str, allow_private: bool = False) -> bool:
+def may_dial(address: str, allow_private: bool = False, usual_port: bool = True) -> bool:
     """Whether an address may be dialled: a global unicast one, or with ``allow_private`` a private or loopback one.
+
+    On a port that isn't usual only the latter: people's own servers listen where they like.
 
     Link-local, multicast, unspecified, reserved and metadata addresses never are. An IPv6 address that carries an
     IPv4 one (mapped, 6to4, Teredo, NAT64) is judged by that too. Raises ``ValueError`` where it is no address.
     """
     parsed = ipaddress.ip_address(address)
     carried = _carried(parsed) if isinstance(parsed, IPv6Address) else ()
-    return all(_allowed(one, allow_private) for one in carried or (parsed,))
+    return all(_allowed(one, allow_private, usual_port) for one in carried or (parsed,))
 
 
 def _carried(address: IPv6Address) -> tuple[IPv4Address, ...]:
@@ -40,7 +42,7 @@ def _carried(address: IPv6Address) -> tuple[IPv4Address, ...]:
     return address.teredo or ()
 
 
-def _allowed(address: IPv4Address | IPv6Address, allow_private: bool) -> bool:
+def _allowed(address: IPv4Address | IPv6Address, allow_private: bool, usual_port: bool) -> bool:
     plain = IPv6Address(int(address)) if isinstance(address, IPv6Address) else address  # without its %zone
     if plain in METADATA or plain.is_link_local or plain.is_multicast or plain.is_unspecified:
         return False
@@ -48,7 +50,8 @@ def _allowed(address: IPv4Address | IPv6Address, allow_private: bool) -> bool:
         return allow_private
     if plain.is_reserved:
         return False
-    return allow_private or (plain.is_global and not getattr(plain, "is_site_local", False))
+    is_public = plain.is_global and not getattr(plain, "is_site_local", False)
+    return usual_port if is_public else allow_private
 
 
 class CheckedResolver(AbstractResolver):
@@ -58,8 +61,10 @@ class CheckedResolver(AbstractResolver):
     is dialled, whatever the name says a moment later.
     """
 
-    def __init__(self, allow_private: bool, inner: AbstractResolver | None = None) -> None:
-        self._allow_private = allow_private
+    def __init__(
+        self, allow_private: bool, ports: tuple[int, ...] | None, inner: AbstractResolver | None = None
+    ) -> None:
+        self._allow_private, self._ports = allow_private, ports
         self._inner = inner or ThreadedResolver()
 
     async def resolve(
@@ -67,8 +72,9 @@ class CheckedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """The host's addresses; raises ``BlockedAddressError`` where one may not be dialled."""
         found = await self._inner.resolve(host, port, family)
-        if not all(may_dial(one["host"], self._allow_private) for one in found):
-            raise BlockedAddressError("an address of this host is not public")
+        usual = self._ports is None or port in self._ports
+        if not all(may_dial(one["host"], self._allow_private, usual) for one in found):
+            raise BlockedAddressError("an address of this host is not public, or this is not one of its ports")
         return found
 
     async def close(self) -> None:

@@ -59,7 +59,9 @@ class Client:
         self._hosts: dict[tuple[str, int], Host] = {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=CheckedResolver(policy.allow_private, resolver), limit=0, ssl=ssl.create_default_context()
+                resolver=CheckedResolver(policy.allow_private, policy.ports, resolver),
+                limit=0,
+                ssl=ssl.create_default_context(),
             ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=policy.connect_timeout_s),
             headers={"User-Agent": policy.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"},
@@ -94,10 +96,11 @@ class Client:
         url = URL(text, encoded=written)
         if url.scheme not in ("http", "https") or not url.host:
             raise BlockedAddressError("not http or https")
-        if self._policy.ports is not None and url.port not in self._policy.ports:
+        usual = self._policy.ports is None or url.port in self._policy.ports
+        if not usual and not self._policy.allow_private:
             raise BlockedAddressError(f"port {url.port} may not be used")
-        if _is_address(url.host) and not may_dial(url.host, self._policy.allow_private):
-            raise BlockedAddressError("not a public address")
+        if _is_address(url.host) and not may_dial(url.host, self._policy.allow_private, usual):
+            raise BlockedAddressError("not a public address, or not one of its ports")
         return url
 
     async def _attempt(self, url: URL) -> Attempt:

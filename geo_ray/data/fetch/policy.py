@@ -11,8 +11,8 @@ class FetchPolicy:
     ``max_wait_s`` bounds every wait between tries; a server that asks for a longer one gets no further try.
     """
 
-    allow_private: bool = False  # also private and loopback addresses; metadata addresses never
-    ports: tuple[int, ...] | None = (80, 443)  # None: any
+    allow_private: bool = False  # also private and loopback addresses, on any port; metadata addresses never
+    ports: tuple[int, ...] | None = (80, 443)  # of public addresses; None: any
     max_bytes: int = 32 * 2**20
     max_redirects: int = 5
     connect_timeout_s: float = 10.0

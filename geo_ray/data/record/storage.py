@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from geo_ray.data.fetch.policy import reason, redacted
-from geo_ray.data.sources.listing import filesystem
-from geo_ray.data.sources.reading import FINAL, local_path
-from geo_ray.errors import REMOTE_ERRORS, OutputError
+from geo_ray.data.sources.reading import local_path
+from geo_ray.errors import OutputError
+from geo_ray.remote_files import PAUSE_S, Verdict, again, filesystem, judge, remote_errors
 
 NUM_TRIES = 5  # of a remote write; s3fs tries again by itself, but not after every error
 PARTIAL = ".partial-"  # begins the names of files that are being written
@@ -57,13 +57,12 @@ class Store(ABC):
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        try:
+        with remote_errors(self._unwritable):
             yield
-        except REMOTE_ERRORS as error:
-            shown, why = redacted(self.uri), reason(error, self.uri)
-            raise OutputError(
-                f"output {shown!r} can't be written ({why}); mend it, or name another --output"
-            ) from error
+
+    def _unwritable(self, error: Exception) -> OutputError:
+        shown, why = redacted(self.uri), reason(error, self.uri)
+        return OutputError(f"output {shown!r} can't be written ({why}); mend it, or name another --output")
 
 
 def open_store(uri: str) -> Store:
@@ -162,8 +161,8 @@ class ObjectStore(Store):
         with self._errors():
             try:
                 self._fs.pipe_file(f"{self._root}/{name}", content, mode="create")
-            except REMOTE_ERRORS:
-                held = self.read(name)
+            except Exception as error:  # libraries say in ways of their own that there is one
+                held = None if judge(error) is Verdict.BUG else self.read(name)
                 if held is None:
                     raise
                 return held == content  # ours, if an answer was lost and the request made again
@@ -205,11 +204,4 @@ class ObjectStore(Store):
 
     def _again(self, act: Any) -> Any:
         """What ``act`` answers; an error that may pass is waited for."""
-        for number in range(1, NUM_TRIES):
-            try:
-                return act()
-            except FINAL:
-                raise
-            except REMOTE_ERRORS:
-                time.sleep(0.2 * 2**number)
-        return act()
+        return again(act, NUM_TRIES, 2 * PAUSE_S)

@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from botocore.exceptions import BotoCoreError
 
 from geo_ray.data.record.blocks import Block, Done
 from geo_ray.data.record.ledger import Ledger
@@ -23,12 +22,12 @@ from geo_ray.data.run.coordinator import told_to_stop
 from geo_ray.data.run.trace import note
 from geo_ray.data.sources import Row, Shard, SourceOptions, batches, open_sources
 from geo_ray.pipeline.columns import Batch
+from geo_ray.remote_files import Verdict, judge
 
 MAX_RAW_BYTES = 64 * 2**20  # of a block's image files; of larger ones pixels travel, whose size is known
 MAX_PIXEL_BYTES = 96 * 2**20  # of a block
 MAX_ROWS = 512  # of a block
 READ_TRIES = 3  # of a shard that can't be opened
-PASSING = (OSError, BotoCoreError)  # s3fs lets botocore's own errors through when it has tried often enough
 SHARDS_PER_REPORT = 16
 # Ray Data comes for what a task has ready some eight times a second and takes two rows: with a shard in each, listing
 # would hold a large cluster to 16 shards a second. A short listing has single ones, so that all readers have some.
@@ -93,7 +92,10 @@ class BlockReader:
                     yield images
                     done |= {images.block.number}
                 return
-            except PASSING as error:
+            except Exception as error:
+                verdict = judge(error)
+                if verdict is Verdict.BUG:
+                    raise
                 if number == READ_TRIES:
                     block = Block(shard.shard_id, 0, last=False)
                     yield Images(block=block, failure=f"{shard.label}: {' '.join(str(error).split())}")

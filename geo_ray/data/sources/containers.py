@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geo_ray.data.sources.ids import Unique, container_id, is_image_name, readable
-from geo_ray.data.sources.listing import Found, filesystem
+from geo_ray.data.sources.listing import Found
 from geo_ray.data.sources.rows import ROWS_PER_SHARD, Row, Shard
 from geo_ray.models.preprocess import MAX_BYTES
+from geo_ray.remote_files import filesystem, open_file
 
 # What the readers raise on damaged files; a plain OSError is the network's or the disk's, and may pass.
 DAMAGE = (
@@ -34,8 +35,7 @@ def open_binary(uri: str) -> Any:
     """The file's bytes, seekable; what lies elsewhere comes in pieces of 8 MiB as it is read."""
     if "://" not in uri:
         return open(uri, "rb")
-    fs, path = filesystem(uri)
-    return fs.open(path, "rb", block_size=8 * 2**20)
+    return open_file(uri, block_size=8 * 2**20)
 
 
 def size_of(found: Found) -> int:

@@ -12,7 +12,8 @@ from geo_ray.data.sources.listing import Found
 from geo_ray.data.sources.manifests import is_table
 from geo_ray.data.sources.reading import first_bytes
 from geo_ray.data.sources.text_tables import PARQUET_ENDINGS
-from geo_ray.errors import REMOTE_ERRORS, InputError
+from geo_ray.errors import InputError
+from geo_ray.remote_files import remote_errors
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ENDINGS = {"tar": TAR_ENDINGS, "zip": (".zip",), "parquet": PARQUET_ENDINGS, "msgpack": (".msg", ".msgpack")}
@@ -43,10 +44,8 @@ def kind_by_content(found: Found) -> str:
         return "image"
     if is_url(found.uri):
         return kind_by_name(found.path) or "image"
-    try:
+    with remote_errors(lambda why: InputError(f"{redacted(found.uri)!r} can't be read ({reason(why, found.uri)})")):
         head = first_bytes(found.uri, HEAD_BYTES)
-    except REMOTE_ERRORS as error:
-        raise InputError(f"{redacted(found.uri)!r} can't be read ({reason(error, found.uri)})") from error
     if kind := kind_of_bytes(head, found.path.lower()):
         return kind
     raise InputError(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -15,7 +16,8 @@ from fsspec.utils import glob_translate
 
 from geo_ray.data.fetch.policy import is_url, reason, redacted
 from geo_ray.data.sources.ids import is_image_name
-from geo_ray.errors import REMOTE_ERRORS, InputError
+from geo_ray.errors import InputError
+from geo_ray.remote_files import again, filesystem, remote_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +32,18 @@ class Found:
 @contextmanager
 def listing_errors(text: str) -> Iterator[None]:
     """What listing can raise as an ``InputError`` that names the input."""
-    try:
-        yield
-    except REMOTE_ERRORS as error:
+
+    def unlisted(error: Exception) -> InputError:
         shown, why = redacted(text), reason(error, text)
-        raise InputError(f"{shown!r} can't be listed ({why}); check the address and your credentials") from error
+        return InputError(f"{shown!r} can't be listed ({why}); check the address and your credentials")
+
+    with remote_errors(unlisted):
+        yield
 
 
-def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a path or URI, which keeps no listings, and the path within it."""
-    fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
-    return fs, str(path)
+def named_inputs(text: str) -> list[str]:
+    """What an input names by ``{000..102}`` or ``{a,b}``; itself where a local file or folder is called so."""
+    return [text] if "://" not in text and os.path.lexists(text) else expand_braces(text)
 
 
 def expand_braces(text: str) -> list[str]:
@@ -60,8 +63,7 @@ def kind_of(text: str) -> Literal["file", "folder", "pattern"]:
         return "file"
     if "://" in text:
         with listing_errors(text):
-            fs, path = filesystem(text)
-            return "file" if fs.isfile(path) else "pattern" if glob.has_magic(path) else "folder"
+            return again(lambda: _kind_elsewhere(text))
     if os.path.isdir(text):
         return "folder"
     if os.path.exists(text):
@@ -71,12 +73,20 @@ def kind_of(text: str) -> Literal["file", "folder", "pattern"]:
     raise InputError(f"{text!r} does not exist; name a folder, a file, a glob pattern or a URI")
 
 
-def root_of(text: str) -> str:
+def _kind_elsewhere(uri: str) -> Literal["file", "folder", "pattern"]:
+    """What a URI names; one with wildcards is a pattern only where nothing is called so."""
+    fs, path = filesystem(uri)
+    if fs.isfile(path):
+        return "file"
+    return "pattern" if glob.has_magic(path) and not fs.exists(path) else "folder"
+
+
+def root_of(text: str, of_pattern: bool) -> str:
     """The folder that a folder's or a pattern's files lie below, in a form to compare."""
     if "://" in text:
         fs, path = filesystem(text)
-        return str(fs.unstrip_protocol(_split(path)[0] if glob.has_magic(path) else path.rstrip("/")))
-    return os.path.abspath(text if os.path.isdir(text) else _split(text)[0] or ".")
+        return str(fs.unstrip_protocol(_split(path)[0] if of_pattern else path.rstrip("/")))
+    return os.path.abspath(_split(text)[0] or "." if of_pattern else text)
 
 
 def single(text: str) -> Found:
@@ -153,7 +163,7 @@ def _walk_s3(fs: Any, root: str, delimiter: str) -> Iterator[tuple[str, int]]:
     bucket, _, prefix = root.partition("/")
     arguments = {"Bucket": bucket, "Prefix": prefix + "/" if prefix else "", "Delimiter": delimiter}
     while True:
-        page = fs.call_s3("list_objects_v2", **arguments)
+        page = again(partial(fs.call_s3, "list_objects_v2", **arguments))
         for item in page.get("Contents", ()):
             if not item["Key"].endswith("/"):
                 yield f"{bucket}/{item['Key']}", item["Size"]
@@ -163,7 +173,7 @@ def _walk_s3(fs: Any, root: str, delimiter: str) -> Iterator[tuple[str, int]]:
 
 
 def _walk_any(fs: fsspec.AbstractFileSystem, root: str) -> Iterator[tuple[str, int | None]]:
-    for entry in sorted(fs.ls(root, detail=True), key=lambda entry: str(entry["name"]).rstrip("/")):
+    for entry in sorted(again(lambda: fs.ls(root, detail=True)), key=lambda entry: str(entry["name"]).rstrip("/")):
         name = str(entry["name"]).rstrip("/")
         if entry["type"] == "directory" and name != root:
             yield from _walk_any(fs, name)

@@ -9,7 +9,7 @@ from geo_ray.data.sources.ids import readable
 from geo_ray.data.sources.image_tables import image_columns, image_table_shards, open_parquet
 from geo_ray.data.sources.inputs import distinct, no_images, num_views
 from geo_ray.data.sources.kinds import kind_by_content, kind_by_name, kind_of_many
-from geo_ray.data.sources.listing import Found, expand_braces, kind_of, match, root_of, single, walk
+from geo_ray.data.sources.listing import Found, kind_of, match, named_inputs, root_of, single, walk
 from geo_ray.data.sources.manifests import access_of, check_ids, manifest_inputs, read_manifest
 from geo_ray.data.sources.options import SourceOptions
 from geo_ray.data.sources.reading import Access, FilesShard
@@ -81,7 +81,7 @@ def open_sources(inputs: Sequence[str], options: SourceOptions | None = None) ->
     holds nothing, or of which it can't be told what it holds; at most ``NUM_SAMPLED`` names are listed for that.
     """
     options = options or SourceOptions()
-    texts = list(dict.fromkeys(one for text in inputs for one in expand_braces(text)))
+    texts = list(dict.fromkeys(one for text in inputs for one in named_inputs(text)))
     if options.views_by is not None:
         return Sources(sources=(_grouped_table(texts, options.views_by, options),))
     groups = _merged([_group(text, options) for text in texts])
@@ -108,7 +108,7 @@ def _group(text: str, options: SourceOptions) -> Group:
     sample = list(itertools.islice(listed(), NUM_SAMPLED))
     kind, left_out = kind_of_many(text, (found.path for found in sample), named == "pattern")
     kept = [found for found in sample if kind_by_name(found.path) == kind]
-    group = Group(kind=kind, files=listed, root=root_of(text), left_out=left_out)
+    group = Group(kind=kind, files=listed, root=root_of(text, named == "pattern"), left_out=left_out)
     if not kept:  # a pattern that matches files without a suffix that we know
         return group
     only = replace(group, files=lambda: (found for found in listed() if kind_by_name(found.path) == kind))

@@ -4,8 +4,8 @@ import errno
 import itertools
 import os
 import random
+import re
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,23 +14,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import fsspec
-
 from geo_ray.data.fetch.policy import DEFAULT_POLICY, FetchPolicy, is_url
 from geo_ray.data.fetch.prefetch import Content, in_order
 from geo_ray.data.sources.ids import readable
 from geo_ray.data.sources.rows import Input, Row, Shard
-from geo_ray.errors import REMOTE_ERRORS
 from geo_ray.models.preprocess import MAX_BYTES
+from geo_ray.remote_files import PAUSE_S, Verdict, again, filesystem, judge
 
 if TYPE_CHECKING:
     from geo_ray.data.fetch.fetcher import Fetcher
 
 NUM_THREADS = 16  # reads of files and objects under way at a time; a GET from S3 takes 20 to 100 ms
 FILES_PER_READ = 8
-NUM_TRIES = 3  # of a remote read; s3fs tries again by itself, but not after every error
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "hf", "memory"})
-FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
+CHAIN = re.compile(r"::[^/]*://")  # how fsspec writes a file system within another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +36,7 @@ class Access:
 
     None as ``root`` allows no local file, as for a manifest that lies elsewhere. Links and ``..`` are followed before
     the path is judged. Schemes that could reach this machine in other ways (``file::``, ``local:``, ``sftp:``, chains
-    with ``::``) are refused.
+    of them) are refused.
     """
 
     root: str | None = None
@@ -50,7 +47,7 @@ class Access:
             return True
         path = local_path(uri)
         if path is None:
-            return "::" not in uri and uri.split("://", 1)[0].lower() in OBJECT_STORES
+            return CHAIN.search(uri) is None and uri.split("://", 1)[0].lower() in OBJECT_STORES
         if self.root is None:
             return False
         root = os.path.realpath(self.root)
@@ -189,18 +186,15 @@ def _read_local(path: str) -> Content:
 
 def _read_remote(uri: str) -> Content:
     """An object's bytes in one request, if it is no larger than allowed; passing errors are tried again."""
-    for number in range(NUM_TRIES):
-        try:
-            fs, path = fsspec.core.url_to_fs(uri)
-            content = _first_bytes(fs, path, MAX_BYTES + 1)  # one more than allowed
-            return (None, "too_large") if len(content) > MAX_BYTES else (content, "")
-        except IsADirectoryError:
-            return None, "not_a_file"
-        except FINAL:
-            return None, "fetch_failed"
-        except REMOTE_ERRORS:
-            time.sleep(0.2 * 2**number * random.uniform(0.5, 1.0))
-    return None, "fetch_failed"
+    try:
+        content = again(lambda: first_bytes(uri, MAX_BYTES + 1), pause_s=PAUSE_S * random.uniform(0.5, 1.0))
+    except IsADirectoryError:
+        return None, "not_a_file"
+    except Exception as error:
+        if judge(error) is Verdict.BUG:
+            raise
+        return None, "fetch_failed"
+    return (None, "too_large") if len(content) > MAX_BYTES else (content, "")
 
 
 def first_bytes(uri: str, count: int) -> bytes:
@@ -208,11 +202,7 @@ def first_bytes(uri: str, count: int) -> bytes:
     if "://" not in uri:
         with open(uri, "rb") as file:
             return file.read(count)
-    fs, path = fsspec.core.url_to_fs(uri)
-    return _first_bytes(fs, path, count)
-
-
-def _first_bytes(fs: fsspec.AbstractFileSystem, path: str, count: int) -> bytes:
+    fs, path = filesystem(uri)
     try:
         return bytes(fs.cat_file(path, start=0, end=count))
     except OSError as error:

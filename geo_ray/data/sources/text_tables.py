@@ -10,14 +10,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from geo_ray.data.fetch.policy import reason, redacted
 from geo_ray.data.sources.ids import is_image_name
-from geo_ray.errors import REMOTE_ERRORS, InputError
+from geo_ray.errors import InputError
+from geo_ray.remote_files import open_file, remote_errors
 
 Piece = dict[str, list[str]]  # our column names to values of some rows
 
@@ -56,22 +56,20 @@ def read_pieces(path: str, columns: dict[str, tuple[str, ...]], prefer_hash: boo
         if redacted(path).lower().endswith(PARQUET_ENDINGS):
             yield from _parquet_pieces(path, columns)
             return
-        with fsspec.open(path, "rb", compression="infer") as file:
+        with open_file(path, "infer") as file:
             head = file.read(HEAD_BYTES)
         if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
             yield from _json_pieces(path, columns)
             return
         layout = _layout(head.decode("utf-8-sig", "replace"), columns, prefer_hash)
-        with fsspec.open(path, "rb", compression="infer") as file:
+        with open_file(path, "infer") as file:
             yield from _csv_pieces(file, layout)
 
 
 @contextmanager
 def _table_errors(path: str) -> Iterator[None]:
-    try:
+    with remote_errors(lambda why: InputError(f"{redacted(path)} can't be read: {reason(why, path)}")):
         yield
-    except (pa.ArrowException, UnicodeDecodeError, *REMOTE_ERRORS) as error:
-        raise InputError(f"{redacted(path)} can't be read: {reason(error, path)}") from error
 
 
 def chosen(present: list[str], columns: dict[str, tuple[str, ...]]) -> dict[str, int]:
@@ -146,7 +144,7 @@ def _piece(piece: Piece, layout: Layout) -> Piece:
 
 def _json_pieces(path: str, columns: dict[str, tuple[str, ...]]) -> Iterator[Piece]:
     """Pieces of a file with one JSON object a line; all have the columns that the first line has."""
-    with fsspec.open(path, "rt", encoding="utf-8-sig", compression="infer") as file:
+    with open_file(path, "infer") as opened, io.TextIOWrapper(opened, "utf-8-sig") as file:
         records = (_record(number, line) for number, line in enumerate(file, 1) if line.strip())
         first = next(records)
         names = {ours: list(first)[place] for ours, place in chosen(list(first), columns).items()}
@@ -167,7 +165,7 @@ def _text(value: Any) -> str:
 
 
 def _parquet_pieces(path: str, columns: dict[str, tuple[str, ...]]) -> Iterator[Piece]:
-    with fsspec.open(path, "rb") as file, closing(pq.ParquetFile(file)) as table:
+    with open_file(path) as file, closing(pq.ParquetFile(file)) as table:
         present = table.schema_arrow.names
         names = {ours: present[place] for ours, place in chosen(present, columns).items()}
         if not names:

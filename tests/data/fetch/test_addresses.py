@@ -24,3 +24,13 @@ def test_only_public_addresses_are_dialled_and_private_ones_when_asked_for(addre
 def test_what_is_no_address_is_no_address():
     with pytest.raises(ValueError, match="photos"):
         may_dial("photos.example")
+
+
+@pytest.mark.parametrize("address", PRIVATE[:-1])  # Teredo names a public server beside the private client
+def test_private_servers_may_listen_on_any_port(address):
+    assert may_dial(address, allow_private=True, usual_port=False) == may_dial(address, allow_private=True)
+
+
+@pytest.mark.parametrize("address", [*PUBLIC, *NEVER])
+def test_no_others_may_be_dialled_on_an_odd_port(address):
+    assert not may_dial(address, allow_private=True, usual_port=False)

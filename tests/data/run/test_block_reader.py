@@ -156,10 +156,17 @@ def test_files_of_blocks_that_are_done_are_not_read(tmp_path, monkeypatch):
     assert sorted(read) == sorted(f"{tmp_path}/{n}" for n in (4, 5, 6, 7, 16, 17))
 
 
-def test_other_errors_are_no_matter_of_trying_again(naps):
-    with pytest.raises(ZeroDivisionError):
-        list(reader().blocks(shard_of(3, failures=[1], error=ZeroDivisionError()), frozenset()))
+def test_a_mistake_of_our_own_is_no_matter_of_trying_again(naps):
+    shard = SimpleNamespace(shard_id="0" * 20, label="none", rows_but=lambda skip: None)
+    with pytest.raises(TypeError):
+        list(reader().blocks(shard, frozenset()))
     assert naps == []
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), TypeError("from the depths"), KeyError("Contents")])
+def test_what_a_library_raises_is_tried_again_whatever_it_is(naps, error):
+    assert len(list(reader().blocks(shard_of(9, failures=[1], error=error), frozenset()))) == 3
+    assert len(naps) == 1
 
 
 @pytest.fixture(scope="module")

@@ -96,3 +96,27 @@ def test_what_is_not_there_is_named(s3, text, message):
     with pytest.raises(InputError, match=message) as caught:
         open_sources([text])
     assert text in str(caught.value)
+
+
+ODD_KEYS = ["2024-05-01T12::30.jpg", "br[2024]/a.jpg", "what?.jpg", "a#b.jpg", "100%.jpg", "a*.jpg", "{1..3}.jpg",
+            "two  spaces.jpg", "naïve.jpg", "deep//er.jpg", "s3::x.jpg"]  # fmt: skip
+
+
+def test_listed_keys_are_taken_as_they_are(s3):
+    for key in ODD_KEYS:
+        s3.put_object(Bucket="photos", Key=f"strange/{key}", Body=key.encode())
+    rows = [row for shard in open_sources(["s3://photos/strange/"]).shards() for row in shard.rows()]
+    assert {row.image_id: row.contents[0] for row in rows} == {key: key.encode() for key in ODD_KEYS}
+    assert {row.uris[0] for row in rows} == {f"s3://photos/strange/{key}" for key in ODD_KEYS}
+    assert [read_bytes(row.uris[0])[0] for row in rows] == [row.contents[0] for row in rows]
+
+
+def test_a_prefix_with_brackets_is_no_pattern_where_it_is_there(s3):
+    for number in range(3):
+        s3.put_object(Bucket="photos", Key=f"of[2024]/{number}.jpg", Body=b"x")
+        s3.put_object(Bucket="photos", Key=f"of2/{number}.jpg", Body=b"y")
+    found = {
+        text: [row.contents[0] for shard in open_sources([text]).shards() for row in shard.rows()]
+        for text in ("s3://photos/of[2024]/", "s3://photos/of[2024]/1.jpg", "s3://photos/of[12]/*.jpg")
+    }
+    assert list(found.values()) == [[b"x"] * 3, [b"x"], [b"y"] * 3]
