@@ -139,3 +139,22 @@ def open_file(uri: str, compression: str | None = None, **settings: Any) -> Any:
     fs, path = filesystem(uri)
     packed = fsspec.core.get_compression(path, compression)
     return fsspec.core.OpenFile(fs, path, compression=packed) if packed else fs.open(path, "rb", **settings)
+
+
+def is_url(uri: str) -> bool:
+    """Whether a text is the address of a web server's file."""
+    return uri[:8].lower().startswith(("http://", "https://"))
+
+
+def redacted(uri: str) -> str:
+    """A URI without what may be secret, for messages: no user, password, query or fragment."""
+    if "://" not in uri:
+        return uri
+    scheme, rest = uri.split("://", 1)
+    host, slash, path = rest.split("?", 1)[0].split("#", 1)[0].partition("/")
+    return f"{scheme}://{host.rsplit('@', 1)[-1]}{slash}{path}"
+
+
+def reason(error: Exception, uri: str) -> str:
+    """What an error says, in one line; only its kind where it may repeat what is secret in the URI."""
+    return " ".join(str(error).split()) if redacted(uri) == uri else type(error).__name__

@@ -11,13 +11,13 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.dataset
 from jaxtyping import Bool, Float64, Int, Shaped
 
 from geo_ray.errors import InputError
 from geo_ray.geo.sphere import check_latlon
 from geo_ray.remote_files import CHECK, filesystem, remote_errors
+from geo_ray.tables.text import TEXT_ENDINGS, column_names, number, read_pieces
 
 # The usual names of a column, best first, compared without regard to case.
 TRUTH_COLUMNS = {
@@ -31,7 +31,6 @@ OPTIONAL_TEXTS = ("uri", "region", "place", "problem", "bundle_fingerprint")
 PREDICTION_COLUMNS = TRUTH_COLUMNS | {name: (name,) for name in (*OPTIONAL_NUMBERS, *OPTIONAL_TEXTS)}
 REQUIRED = ("image_id", "latitude", "longitude")
 NUMBERS = ("latitude", "longitude", *OPTIONAL_NUMBERS)
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".geoparquet", ".pq")
 
 
@@ -184,11 +183,12 @@ def _read(
 ) -> tuple[pa.Table, pyarrow.dataset.Dataset | None]:
     """The table under our column names, and the parquet data set it came from."""
     suffix = _suffix(root)
-    if suffix in TEXT_SUFFIXES:
-        with _input_errors(path):
-            return _read_text(fs, root, path, columns), None
+    if suffix in TEXT_ENDINGS:
+        return _read_text(path, columns), None
     if not fs.isdir(root) and suffix not in PARQUET_SUFFIXES:
-        raise InputError(f"{path}: unknown kind of table; give .csv, .tsv or .parquet, or a folder of parquet files")
+        raise InputError(
+            f"{path}: unknown kind of table; give .csv, .tsv, .jsonl or .parquet, or a folder of parquet files"
+        )
     files = _parquet_files(fs, root) if fs.isdir(root) else [root]
     if not files:
         raise InputError(f"{path} holds no parquet files; give the output folder of geo-ray geotag, or a table")
@@ -211,24 +211,31 @@ def _parquet_files(fs: fsspec.AbstractFileSystem, root: str) -> list[str]:
     return sorted(name for name in shown if name.lower().endswith(PARQUET_SUFFIXES))
 
 
-def _read_text(fs: fsspec.AbstractFileSystem, root: str, path: str, columns: dict[str, tuple[str, ...]]) -> pa.Table:
-    with fs.open(root, "rt", encoding="utf-8-sig", compression="infer", newline="") as file:
-        header = file.readline()
-    delimiter = max(",\t;", key=header.count)
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    names = _choose([name.strip().strip('"') for name in header.split(delimiter)], columns, path)
-    types = {theirs: pa.float64() if ours in NUMBERS else pa.string() for ours, theirs in names.items()}
-    convert = pyarrow.csv.ConvertOptions(
-        include_columns=list(types), column_types=types, strings_can_be_null=False, quoted_strings_can_be_null=False
-    )
-    with fs.open(root, "rb", compression="infer") as file:
-        table = pyarrow.csv.read_csv(file, parse_options=parse, convert_options=convert)
-    return table.rename_columns(list(names))
+def _read_text(path: str, columns: dict[str, tuple[str, ...]]) -> pa.Table:
+    parts: dict[str, list[str]] = {}
+    for piece in read_pieces(path, columns):
+        for name, values in piece.items():
+            parts.setdefault(name, []).extend(values)
+    if any(name in columns and name not in parts for name in REQUIRED):
+        _choose(column_names(path), columns, path)
+    return pa.table({name: _column(path, name, values) for name, values in parts.items()})
+
+
+def _column(path: str, name: str, values: list[str]) -> pa.Array:
+    if name not in NUMBERS:
+        return pa.array(values, pa.string())
+    numbers = []
+    for row, value in enumerate(values, 1):
+        try:
+            numbers.append(number(value) if value else None)
+        except ValueError as error:
+            raise InputError(f"{path}: row {row} has {value!r} as its {name}; correct or remove it") from error
+    return pa.array(numbers, pa.float64())
 
 
 def _choose(present: list[str], columns: dict[str, tuple[str, ...]], path: str) -> dict[str, str]:
     """Our column names to the file's; the country and other optional columns may be missing."""
-    by_name = {name.casefold(): name for name in reversed(present)}
+    by_name = {name.strip().casefold(): name for name in reversed(present)}
     found = {ours: [by_name[name] for name in names if name in by_name] for ours, names in columns.items()}
     for name in REQUIRED:
         if name in columns and not found[name]:

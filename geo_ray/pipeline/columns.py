@@ -12,6 +12,7 @@ CODES = {
     "empty": "the file has no bytes",
     "not_a_file": "the path is a directory or another thing that can't be read as a file",
     "fetch_failed": "the bytes could not be read",
+    "no_image": "the row of the table names no image",
     "not_found": "the server says that there is no such image, or no longer",
     "http_error": "the server answered with an error, or kept asking to wait",
     "timeout": "the server did not answer in time",

@@ -19,6 +19,7 @@ from geo_ray.errors import InputError
 from geo_ray.evaluation.tables import read_truth
 from geo_ray.geo.sphere import check_latlon
 from geo_ray.remote_files import CHECK, filesystem, open_file, remote_errors
+from geo_ray.tables.joining import examples, join
 
 REMEDY = "write it with `geo-ray embed`"
 PLACES = ("latitude", "longitude")
@@ -194,12 +195,14 @@ def _check_unique(image_ids: pa.ChunkedArray, features: Sequence[str]) -> None:
 def _look_up(image_ids: pa.ChunkedArray, places: str) -> tuple[Int64[np.ndarray, "m"], Float64[np.ndarray, "m 2"]]:
     """The row of each image in the table of places, and where it was taken."""
     truth = read_truth(places)
-    rows = pc.index_in(image_ids, value_set=truth.ids)
-    if rows.null_count:
-        examples = image_ids.filter(rows.is_null())[:3].to_pylist()
+    ids = image_ids.combine_chunks()
+    joined, ambiguous = join(ids, truth.ids)
+    if joined is None and ambiguous:
+        raise InputError(f"{places} does not fit the features: {ambiguous}; give it the image ids as they are")
+    missing = np.setdiff1d(np.arange(len(ids)), joined.rows if joined else [])
+    if joined is None or len(missing):
         raise InputError(
-            f"{rows.null_count} of {len(rows)} images have no place in {places} ({', '.join(map(repr, examples))}); "
+            f"{len(missing)} of {len(ids)} images have no place in {places} ({examples(ids.take(missing[:3]))}); "
             "add them there, or leave them out of the features"
         )
-    numbers = rows.to_numpy().astype(np.int64)
-    return numbers, truth.latlon[numbers]
+    return joined.other_rows, truth.latlon[joined.other_rows]

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geo_ray.data.fetch.policy import reason, redacted
 from geo_ray.data.record.ledger import MANIFEST, PREDICTIONS, RUN, SUCCESS, SUFFIX
 from geo_ray.data.record.storage import open_store
 from geo_ray.data.sources.containers import open_binary
 from geo_ray.errors import InputError, OutputError
-from geo_ray.remote_files import remote_errors
+from geo_ray.remote_files import reason, redacted, remote_errors
 
 ROWS_PER_BATCH = 4096
 NEEDED = ("image_id", "uri", "latitude", "longitude", "radius_km_90", "problem")

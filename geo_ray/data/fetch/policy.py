@@ -1,4 +1,4 @@
-"""How URLs may be fetched, and what may be shown of them."""
+"""How URLs may be fetched."""
 
 from dataclasses import dataclass
 
@@ -36,22 +36,3 @@ class FetchPolicy:
 
 
 DEFAULT_POLICY = FetchPolicy()
-
-
-def is_url(uri: str) -> bool:
-    """Whether a text is the address of a web server's file."""
-    return uri[:8].lower().startswith(("http://", "https://"))
-
-
-def redacted(uri: str) -> str:
-    """A URI without what may be secret, for messages: no user, password, query or fragment."""
-    if "://" not in uri:
-        return uri
-    scheme, rest = uri.split("://", 1)
-    host, slash, path = rest.split("?", 1)[0].split("#", 1)[0].partition("/")
-    return f"{scheme}://{host.rsplit('@', 1)[-1]}{slash}{path}"
-
-
-def reason(error: Exception, uri: str) -> str:
-    """What an error says, in one line; only its kind where it may repeat what is secret in the URI."""
-    return " ".join(str(error).split()) if redacted(uri) == uri else type(error).__name__

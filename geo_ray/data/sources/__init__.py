@@ -1,12 +1,12 @@
 """From what the user names to rows: one row an image, ``image_id``, ``uri`` and ``bytes``, or why there are none."""
 
-from geo_ray.data.sources.ids import SUFFIXES, join_id
 from geo_ray.data.sources.inputs import fetch, input_batches, input_blocks, list_inputs, num_views, view_uris
 from geo_ray.data.sources.manifests import is_table, read_manifest
 from geo_ray.data.sources.opening import Source, Sources, open_sources
 from geo_ray.data.sources.options import SourceOptions
 from geo_ray.data.sources.reading import read_bytes
 from geo_ray.data.sources.rows import Input, Row, Shard, batches
+from geo_ray.tables.ids import SUFFIXES
 
 __all__ = [
     "SUFFIXES",
@@ -21,7 +21,6 @@ __all__ = [
     "input_batches",
     "input_blocks",
     "is_table",
-    "join_id",
     "list_inputs",
     "num_views",
     "open_sources",

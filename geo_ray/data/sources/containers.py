@@ -16,11 +16,11 @@ import msgpack
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geo_ray.data.sources.ids import Unique, container_id, is_image_name, readable
 from geo_ray.data.sources.listing import Found
 from geo_ray.data.sources.rows import ROWS_PER_SHARD, Row, Shard
 from geo_ray.models.preprocess import MAX_BYTES
 from geo_ray.remote_files import filesystem, open_file
+from geo_ray.tables.ids import Unique, container_id, is_image_name, readable
 
 # What the readers raise on damaged files; a plain OSError is the network's or the disk's, and may pass.
 DAMAGE = (

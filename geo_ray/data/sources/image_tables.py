@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from geo_ray.data.sources.containers import DAMAGE, ContainerShard, DamagedShard, open_binary, size_of
-from geo_ray.data.sources.ids import container_id
 from geo_ray.data.sources.listing import Found
 from geo_ray.data.sources.options import SourceOptions
 from geo_ray.data.sources.rows import Row, Shard
 from geo_ray.errors import InputError
 from geo_ray.pipeline.columns import MAX_VIEWS
+from geo_ray.tables.ids import container_id
 
 IMAGE_NAMES = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "img", "photo", "picture", "content")
 ID_NAMES = ("image_id", "id", "img_id", "photo_id", "key", "__key__")

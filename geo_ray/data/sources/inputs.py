@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from geo_ray.data.fetch.policy import DEFAULT_POLICY, FetchPolicy, redacted
-from geo_ray.data.sources.ids import SUFFIXES, is_image_name, readable
+from geo_ray.data.fetch.policy import DEFAULT_POLICY, FetchPolicy
 from geo_ray.data.sources.listing import Found, kind_of, match, single, walk
 from geo_ray.data.sources.manifests import is_table, read_manifest
 from geo_ray.data.sources.options import SourceOptions
@@ -13,6 +12,8 @@ from geo_ray.data.sources.reading import Reader
 from geo_ray.data.sources.rows import Input, batch_of
 from geo_ray.errors import InputError
 from geo_ray.pipeline.columns import Batch, view_columns
+from geo_ray.remote_files import redacted
+from geo_ray.tables.ids import SUFFIXES, is_image_name, readable
 
 
 def num_views(inputs: Sequence[Input]) -> int:

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 import msgpack
 
-from geo_ray.data.fetch.policy import is_url, reason, redacted
-from geo_ray.data.sources.ids import SUFFIXES, is_image_name
 from geo_ray.data.sources.listing import Found
 from geo_ray.data.sources.manifests import is_table
 from geo_ray.data.sources.reading import first_bytes
-from geo_ray.data.sources.text_tables import PARQUET_ENDINGS
 from geo_ray.errors import InputError
-from geo_ray.remote_files import remote_errors
+from geo_ray.remote_files import is_url, reason, redacted, remote_errors
+from geo_ray.tables.encodings import FALLBACK, encoding_of
+from geo_ray.tables.ids import SUFFIXES, is_image_name
+from geo_ray.tables.text import PARQUET_ENDINGS
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ENDINGS = {"tar": TAR_ENDINGS, "zip": (".zip",), "parquet": PARQUET_ENDINGS, "msgpack": (".msg", ".msgpack")}
@@ -82,12 +82,9 @@ def _is_record(head: bytes) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    try:
-        head.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 4:  # not merely cut within the last letter
-            return False
-    return b"\0" not in head
+    """Whether bytes are a text in one of the encodings that spreadsheets write."""
+    text = head.decode(encoding_of(head), FALLBACK if encoding_of(head).startswith("utf-8") else "replace")
+    return not any(letter < " " and letter not in "\t\n\r\f" for letter in text)
 
 
 def kind_of_many(text: str, names: Iterable[str], of_pattern: bool) -> tuple[str, dict[str, int]]:

@@ -14,10 +14,9 @@ from typing import Any, Literal
 import fsspec
 from fsspec.utils import glob_translate
 
-from geo_ray.data.fetch.policy import is_url, reason, redacted
-from geo_ray.data.sources.ids import is_image_name
 from geo_ray.errors import InputError
-from geo_ray.remote_files import again, filesystem, remote_errors
+from geo_ray.remote_files import again, filesystem, is_url, reason, redacted, remote_errors
+from geo_ray.tables.ids import is_image_name
 
 
 @dataclass(frozen=True, slots=True)

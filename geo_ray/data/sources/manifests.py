@@ -2,18 +2,21 @@
 
 import os
 import posixpath
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from urllib.parse import urljoin
 
 import numpy as np
 
-from geo_ray.data.fetch.policy import is_url, redacted
 from geo_ray.data.sources.options import SourceOptions
 from geo_ray.data.sources.reading import Access
 from geo_ray.data.sources.rows import Input
-from geo_ray.data.sources.text_tables import JSON_ENDINGS, PARQUET_ENDINGS, Piece, read_pieces
 from geo_ray.errors import InputError
 from geo_ray.pipeline.columns import MAX_VIEWS
+from geo_ray.remote_files import is_url, redacted
+from geo_ray.tables.text import JSON_ENDINGS, PARQUET_ENDINGS, Piece, read_pieces
 
 PATH_NAMES: tuple[str, ...] = (
     "uri", "path", "file", "filename", "file_name", "image", "img_file", "image_path", "image_file", "filepath",
@@ -37,6 +40,31 @@ def is_table(text: str) -> bool:
     return bare.endswith((".csv", ".tsv", *JSON_ENDINGS, *PARQUET_ENDINGS))
 
 
+class _Ids:
+    """Ids of tables' rows as they are read: a path that stands for its row's id gets a number the second time.
+
+    ``repeated`` are the hashes of paths that are known to be there more than once; None counts all.
+    """
+
+    def __init__(self, repeated: frozenset[int] | None = None) -> None:
+        self._repeated = repeated
+        self._counts: Counter[str] = Counter()
+        self._row = 0
+
+    def __call__(self, piece: Piece) -> list[str]:
+        """The ids of a piece's rows."""
+        start, self._row = self._row, self._row + len(piece["uri"])
+        named = piece.get("item") or piece.get("id")
+        ids = named if named is not None else [self._own(uri) for uri in piece["uri"]]
+        return [one or f"(row {number})" for number, one in enumerate(ids, start + 1)]
+
+    def _own(self, uri: str) -> str:
+        if not uri or (self._repeated is not None and hash(uri) not in self._repeated):
+            return uri
+        self._counts[uri] += 1
+        return uri if self._counts[uri] == 1 else f"{uri}~{self._counts[uri]}"
+
+
 def read_manifest(path: str, views_by: str | None = None, options: SourceOptions | None = None) -> list[Input]:
     """The images that a table names, one a row, or one item for each value of the column ``views_by``.
 
@@ -46,7 +74,7 @@ def read_manifest(path: str, views_by: str | None = None, options: SourceOptions
     """
     options = options or SourceOptions()
     items: dict[str, list[str]] = {}
-    for image_id, uris in _manifest_rows(path, options, views_by):
+    for image_id, uris in _manifest_rows(path, options, views_by, _Ids()):
         if image_id in items and views_by is None:
             raise InputError(f"{redacted(path)}: the id {image_id!r} has 2 rows; group views of one item with "
                              "--views-by COLUMN")  # fmt: skip
@@ -56,10 +84,16 @@ def read_manifest(path: str, views_by: str | None = None, options: SourceOptions
     return inputs
 
 
-def manifest_inputs(path: str, options: SourceOptions) -> Iterator[Input]:
-    """The rows of a table as inputs, while it is read; errors are those of ``read_manifest``, but for ids."""
-    for image_id, uris in _manifest_rows(path, options, None):
-        yield _item(path, image_id, uris)
+def manifest_inputs(
+    paths: Iterable[str], options: SourceOptions, repeated: frozenset[int]
+) -> Iterator[Iterator[Input]]:
+    """The rows of each table as inputs, while it is read; errors are those of ``read_manifest``, but for ids.
+
+    ``repeated`` is what ``check_ids`` found.
+    """
+    ids = _Ids(repeated)
+    for path in paths:
+        yield (_item(path, image_id, uris) for image_id, uris in _manifest_rows(path, options, None, ids))
 
 
 def access_of(path: str, options: SourceOptions) -> Access:
@@ -70,59 +104,66 @@ def access_of(path: str, options: SourceOptions) -> Access:
     return Access(root=options.allowed_root or (None if "://" in folder else folder))
 
 
-def check_ids(paths: Iterable[str], options: SourceOptions) -> tuple[int, int]:
-    """How many rows the tables have together, and the most views of one, once their ids are known to be different.
+def check_ids(paths: Iterable[str], options: SourceOptions) -> tuple[int, int, frozenset[int]]:
+    """How many rows the tables have together, the most views of one, and the hashes of paths that are there twice.
 
-    Reads the tables through, which takes some 0.5 s a million rows and 32 bytes a row. Raises ``InputError`` that names
-    an id which is there twice.
+    Reads the tables through, which takes some 3 s a million rows and 32 bytes a row. Raises ``InputError`` that names
+    an id of a column of ids which is there twice.
     """
     paths = list(paths)
     hashes, num_views = [np.empty(0, np.int64)], 1
     for path in paths:
         for piece in _pieces(path, options, None):
-            hashes.append(np.fromiter(map(hash, _ids(piece)), np.int64, len(piece["uri"])))
+            hashes.append(np.fromiter(map(hash, _named(piece)), np.int64))
             num_views = max(num_views, sum(name.startswith("uri") for name in piece))
     ordered = np.concatenate(hashes)
     del hashes
     ordered.sort()
-    if len(repeated := ordered[1:][ordered[1:] == ordered[:-1]]):
-        _check_repeated(paths, options, set(repeated.tolist()))
-    return len(ordered), num_views
+    repeated = frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    if repeated:
+        _check_repeated(paths, options, repeated)
+    return len(ordered), num_views, repeated
 
 
-def _check_repeated(paths: Iterable[str], options: SourceOptions, hashes: set[int]) -> None:
-    """Refuse an id that is there twice; different ids can have the same hash."""
+def _named(piece: Piece) -> list[str]:
+    return piece.get("id") or piece["uri"]
+
+
+def _check_repeated(paths: Iterable[str], options: SourceOptions, hashes: frozenset[int]) -> None:
+    """Refuse an id of a column of ids that is there twice; different ids can have the same hash."""
     seen: set[str] = set()
     for path in paths:
         for piece in _pieces(path, options, None):
-            for image_id in _ids(piece):
-                if hash(image_id) in hashes:
+            for image_id in piece.get("id", ()):
+                if image_id and hash(image_id) in hashes:
                     if image_id in seen:
                         raise InputError(f"{redacted(path)}: the id {image_id!r} is there twice; give each item an id "
                                          "of its own, or group views of one item with --views-by COLUMN")  # fmt: skip
                     seen.add(image_id)
 
 
-def _manifest_rows(path: str, options: SourceOptions, views_by: str | None) -> Iterator[tuple[str, list[str]]]:
-    """Ids and places of the rows' images."""
+def _manifest_rows(
+    path: str, options: SourceOptions, views_by: str | None, ids: _Ids
+) -> Iterator[tuple[str, list[str]]]:
+    """Ids and places of the rows' images; a row that names none has one empty place."""
     base = _base_of(path, options.image_folder)
     for piece in _pieces(path, options, views_by):
         views = [piece[name] for name in piece if name.startswith("uri")]
-        for image_id, *uris in zip(_ids(piece), *views, strict=True):
-            yield image_id, [_beside(base, uri) for uri in uris if uri]
+        for image_id, *uris in zip(ids(piece), *views, strict=True):
+            yield image_id, [_beside(base, uri) for uri in uris if uri] or [""]
 
 
 def _pieces(path: str, options: SourceOptions, views_by: str | None) -> Iterator[Piece]:
     """Pieces of the table that have all that is needed; an ``InputError`` says what is not there."""
     columns = _columns(options, views_by)
-    for piece in read_pieces(path, columns, prefer_hash=options.image_folder is not None):
+    base = _base_of(path, options.image_folder)
+    for piece in read_pieces(path, columns, options.image_folder is not None, partial(_is_there, base)):
         if "uri" not in piece:
             break
         if views_by is not None and "item" not in piece:
             raise InputError(f"{redacted(path)} has no column {views_by!r} to group views by")
         if options.id_column is not None and "id" not in piece:
             raise InputError(f"{redacted(path)} has no column {options.id_column!r} for the ids")
-        _check_filled(path, piece)
         yield piece
     else:
         return
@@ -141,18 +182,6 @@ def _columns(options: SourceOptions, views_by: str | None) -> dict[str, tuple[st
     return columns if views_by is None else columns | {"item": (views_by.casefold(),)}
 
 
-def _ids(piece: Piece) -> list[str]:
-    return piece.get("item") or piece.get("id") or piece["uri"]
-
-
-def _check_filled(path: str, piece: Piece) -> None:
-    count = len(piece["uri"])
-    if missing := piece["uri"].count(""):
-        raise InputError(f"{redacted(path)}: {missing} of {count} rows name no image; remove them")
-    if missing := _ids(piece).count(""):
-        raise InputError(f"{redacted(path)}: {missing} rows have no id; give them ids, or remove them")
-
-
 def _item(path: str, image_id: str, uris: list[str]) -> Input:
     if len(uris) > MAX_VIEWS:
         raise InputError(f"{redacted(path)}: the id {image_id!r} has {len(uris)} rows; an item has at most "
@@ -169,17 +198,40 @@ def _base_of(table: str, folder: str | None) -> str:
 
 def _beside(base: str, uri: str) -> str:
     """A path as written in a table, from where its paths start; what would leave a remote folder stays as it is."""
-    if "://" in uri or uri.startswith("/"):
+    if "://" in uri:
         return uri
+    if uri.startswith("/"):
+        return _as_on_disk("/", uri)
     if is_url(base):
         return urljoin(f"{base}/", uri)
     if "://" not in base:
-        return os.path.join(base, uri)
+        return _as_on_disk(base, uri)
     return uri if posixpath.normpath(uri).startswith("..") else f"{base.rstrip('/')}/{uri}"
 
 
+def _is_there(base: str, name: str) -> bool:
+    """Whether a local file is called so."""
+    return "://" not in base and os.path.lexists(os.path.join(base, name))
+
+
+def _as_on_disk(base: str, name: str) -> str:
+    """A local path: as it is written, or how the file there has it.
+
+    macOS takes letters apart (NFD) that others keep together (NFC), and Windows' paths have backslashes; where neither
+    is there either, the path is as it is written.
+    """
+    written = os.path.join(base, name)
+    if (name.isascii() and "\\" not in name) or os.path.lexists(written):
+        return written
+    for one in dict.fromkeys((name, name.replace("\\", "/"))):
+        for form in ("NFC", "NFD"):
+            if os.path.lexists(path := os.path.join(base, unicodedata.normalize(form, one))):
+                return path
+    return written
+
+
 def _check_allowed(path: str, inputs: list[Input], access: Access) -> None:
-    refused = [uri for item in inputs for uri in item.views if not access.allowed(uri)]
+    refused = [uri for item in inputs for uri in item.views if uri and not access.allowed(uri)]
     if not refused:
         return
     others = f" and {len(refused) - 1} others" if len(refused) > 1 else ""

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from geo_ray.data.sources.containers import DAMAGE, MsgpackShard, TarShard, size_of, zip_shards
-from geo_ray.data.sources.ids import readable
 from geo_ray.data.sources.image_tables import image_columns, image_table_shards, open_parquet
 from geo_ray.data.sources.inputs import distinct, no_images, num_views
 from geo_ray.data.sources.kinds import kind_by_content, kind_by_name, kind_of_many
@@ -14,6 +13,7 @@ from geo_ray.data.sources.manifests import access_of, check_ids, manifest_inputs
 from geo_ray.data.sources.options import SourceOptions
 from geo_ray.data.sources.reading import Access, FilesShard
 from geo_ray.data.sources.rows import Input, Shard, slices
+from geo_ray.tables.ids import readable
 
 NUM_SAMPLED = 10_000  # names of a folder that decide what it holds: ten pages of S3's listing
 
@@ -213,13 +213,13 @@ def _views_of(found: Found, options: SourceOptions) -> int:
 def _tables(groups: list[Group], by_path: bool, options: SourceOptions) -> Source:
     """The source of manifests; they are read through once before, to know that their ids are different."""
     paths = [found.uri for group in groups for found in group.files()]
-    num_rows, views = check_ids(paths, options)
+    num_rows, views, repeated = check_ids(paths, options)
     if not num_rows:
         raise no_images(paths[0])
 
     def shards() -> Iterator[Shard]:
-        for path in paths:
-            yield from _file_shards(manifest_inputs(path, options), options, access_of(path, options))
+        for path, inputs in zip(paths, manifest_inputs(paths, options, repeated), strict=True):
+            yield from _file_shards(inputs, options, access_of(path, options))
 
     return Source(kind="table", make_shards=shards, num_views=views, num_rows=num_rows)
 

@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from geo_ray.data.fetch.policy import DEFAULT_POLICY, FetchPolicy, is_url
+from geo_ray.data.fetch.policy import DEFAULT_POLICY, FetchPolicy
 from geo_ray.data.fetch.prefetch import Content, in_order
-from geo_ray.data.sources.ids import readable
 from geo_ray.data.sources.rows import Input, Row, Shard
 from geo_ray.models.preprocess import MAX_BYTES
-from geo_ray.remote_files import PAUSE_S, Verdict, again, filesystem, judge
+from geo_ray.remote_files import PAUSE_S, Verdict, again, filesystem, is_url, judge
+from geo_ray.tables.ids import readable
 
 if TYPE_CHECKING:
     from geo_ray.data.fetch.fetcher import Fetcher
@@ -160,6 +160,8 @@ def _read_all(uris: Sequence[str], access: Access | None) -> list[Content]:
 
 
 def _read_allowed(uri: str, access: Access | None) -> Content:
+    if not uri:
+        return None, "no_image"
     if access is not None and not access.allowed(uri):
         return None, "blocked_path"
     path = local_path(uri)

@@ -13,7 +13,8 @@ import pytest
 
 from geo_ray.data.fetch import addresses
 from geo_ray.data.fetch.fetcher import fetch_urls
-from geo_ray.data.fetch.policy import FetchPolicy, redacted
+from geo_ray.data.fetch.policy import FetchPolicy
+from geo_ray.remote_files import redacted
 from tests.data.web_server import IMAGE, Names, policy, serving
 
 

@@ -62,8 +62,6 @@ def test_each_view_is_read_and_one_that_fails_is_the_items_problem(tmp_path):
         ("id,lat\n1,2\n", None, "no column for the image; call it uri"),
         ("uri\na\n", "place", "no column 'place'"),
         ("id,uri\n1,a\n1,b\n", None, r"'1' has 2 rows; group views of one item with --views-by"),
-        ("id,uri\n1,a\n2,\n", None, "1 of 2 rows name no image"),
-        ("place,uri\n,a\n", "place", "1 rows have no id"),
         ("place,uri\n" + "p,a\n" * 9, "place", "'p' has 9 rows; an item has at most 8 views"),
     ],
 )
@@ -217,19 +215,14 @@ def test_ids_that_are_there_twice_are_found_before_anything_is_read(tmp_path):
     assert open_sources([first]).num_rows == 3000
     with pytest.raises(InputError, match=r"b\.jsonl: the id '2999' is there twice"):
         open_sources([first, second])
-    with pytest.raises(InputError, match=r"the id 'x\.jpg' is there twice"):
-        open_sources([write(tmp_path / "c.txt", "x.jpg\ny.jpg\nx.jpg\n")])
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.jsonl", '{"path": "a.jpg"}\n[1]\n', "line 2 is no JSON object"),
-        ("t.jsonl", '{"path": "a.jpg"}\n{"path": \n', "can't be read"),
-        ("t.csv", "id,path\n1,a.jpg,x,y\n", "can't be read"),
+        ("t.json", '{"path": ["a.jpg"],\n"id": [1]}', "an array of objects, or an object a line"),
+        ("t.json", '[{"path": "a.jpg"}', "can't be read"),
         ("t.parquet", "no parquet", "can't be read|neither"),
-        ("t.csv", "id,path\n1,a.jpg\n2,\n", "1 of 2 rows name no image"),
-        ("t.csv", "id,path\n1,a.jpg\n,b.jpg\n", "1 rows have no id"),
     ],
 )
 def test_a_table_that_can_not_be_read_is_named(tmp_path, name, content, message):
@@ -260,3 +253,33 @@ def test_a_manifest_and_images_on_a_web_server(inside):
     assert [row.contents for row in rows] == [(b"a",), (None,), (None,), (b"b",)]
     assert [row.problem for row in rows] == ["", "blocked_path", "blocked_path", ""]
     assert (single.image_id, single.contents) == ("b.jpg", (b"b",))
+
+
+def test_bad_rows_are_rows_with_a_problem_and_have_ids(inside):
+    table = write(inside / "t.csv", "id,path\n1,in.jpg\n2,\n,in.jpg\n")
+    assert [(row.image_id, row.problem) for row in rows_of(table)] == [("1", ""), ("2", "no_image"), ("(row 3)", "")]
+    table = write(inside / "t.jsonl", '{"path": "in.jpg"}\n{"path": 7\n')
+    assert [(row.image_id, row.problem) for row in rows_of(table)] == [("in.jpg", ""), ("(row 2)", "no_image")]
+
+
+def test_a_path_that_is_there_twice_has_two_ids(inside):
+    lists = [write(inside / name, "in.jpg\nsub/gone.jpg\nin.jpg\n") for name in ("a.txt", "b.txt")]
+    sources = open_sources(lists)
+    rows = [row for shard in sources.shards() for row in shard.rows()]
+    assert [row.image_id for row in rows] == [
+        "in.jpg", "sub/gone.jpg", "in.jpg~2", "in.jpg~3", "sub/gone.jpg~2", "in.jpg~4"
+    ]  # fmt: skip
+    table = write(inside / "c.csv", "path\nin.jpg\nsub/gone.jpg\nin.jpg\n")
+    assert [item.image_id for item in list_inputs([table])] == ["in.jpg", "sub/gone.jpg", "in.jpg~2"]
+
+
+def test_files_are_found_under_the_names_that_other_systems_give_them(tmp_path):
+    (tmp_path / "sub").mkdir()
+    apart, together = "nai\u0308ve.jpg", "na\u00efve2.jpg"
+    for name in (apart, together, "sub/e.jpg", "back\\slash.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    lines = ["na\u00efve.jpg", "nai\u0308ve2.jpg", r"sub\e.jpg", r".\sub\e.jpg", r"back\slash.jpg", r"C:\photos\a.jpg"]
+    rows = rows_of(write(tmp_path / "t.csv", "path\n" + "\n".join(lines) + "\n"))
+    found = [row.contents[0] and row.contents[0].decode() for row in rows]
+    assert found == [apart, together, "sub/e.jpg", "sub/e.jpg", "back\\slash.jpg", None]
+    assert rows[-1].problem == "fetch_failed"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo_ray.data.sources import Input, join_id
-from geo_ray.data.sources.ids import Unique, container_id, is_image_name, readable
+from geo_ray.data.sources import Input
 from geo_ray.data.sources.reading import FilesShard
 from geo_ray.data.sources.rows import slices
+from geo_ray.tables.ids import Unique, container_id, is_image_name
 
 names = st.text(st.sampled_from("ab/#%~2.é\udcff"), max_size=6)
 ids = st.lists(st.text(string.ascii_lowercase + "/", min_size=1, max_size=4), unique=True, max_size=300)
@@ -29,31 +29,6 @@ def test_keys_of_a_container_become_different(keys):
     assert [new for new, key in zip(made, keys, strict=True) if keys.count(key) == 1 and "~" not in "".join(keys)] == [
         key for key in keys if keys.count(key) == 1 and "~" not in "".join(keys)
     ]
-
-
-@given(names)
-def test_ids_to_join_by_are_settled_by_one_step(name):
-    once = join_id(readable(name))
-    assert join_id(once) == once or is_image_name(once)
-
-
-@pytest.mark.parametrize(
-    ("image_id", "joined"),
-    [
-        ("5d/02/870.jpg", "5d_02_870"),
-        ("5d_02_870.jpg", "5d_02_870"),
-        ("shard_0.msg#5d/02/870.jpg", "5d_02_870"),
-        ("s3://b/00000.tar#000000012", "000000012"),
-        ("a%23b.zip#00/1.JPEG", "00_1"),
-        ("train-00000-of-00002.parquet#7", "7"),
-        ("IMG #1.jpg", "IMG #1"),
-        ("cafe\u0301.heic", "caf\u00e9"),
-        ("version1.5", "version1.5"),
-        ("x\\y.png", "x_y"),
-    ],
-)
-def test_ids_to_join_by(image_id, joined):
-    assert join_id(image_id) == joined
 
 
 @settings(deadline=None)

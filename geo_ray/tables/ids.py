@@ -1,18 +1,12 @@
-"""Ids of images: unique within a run by how they are made, and the form in which two tables' ids can be joined.
+"""Ids of images: unique within a run by how they are made.
 
 An image that is a file is called by its path below the input, one in a container ``path#key``, where WebDataset would
 say ``__url__#__key__``; a table's rows have the ids that it gives them.
 """
 
-import re
-import unicodedata
-from pathlib import PurePosixPath
-
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".jp2", ".heic", ".heif", ".avif"}
 )
-# Before the first "#", which a container's own path never has: it is written %23 there.
-CONTAINER_ID = re.compile(r"[^#]*\.(?:tar|tgz|tar\.\w+|zip|parquet|pq|msg|msgpack)#(?P<key>.*)", re.I | re.S)
 
 
 def is_image_name(name: str) -> bool:
@@ -44,15 +38,3 @@ class Unique:
             name, number = f"{key}~{number}", number + 1
         self._given.add(name)
         return name
-
-
-def join_id(image_id: str) -> str:
-    """The form of an id to join by: without container and image suffix, ``/`` as ``_``, letters composed (NFC).
-
-    ``shard_0.msg#5d/02/870.jpg`` and MP16-Pro's ``5d_02_870.jpg`` both give ``5d_02_870``.
-    """
-    within = CONTAINER_ID.fullmatch(image_id)
-    key = within["key"] if within else image_id
-    suffix = PurePosixPath(key).suffix
-    stem = key[: -len(suffix)] if suffix.lower() in SUFFIXES else key
-    return unicodedata.normalize("NFC", stem.replace("\\", "/").strip("/").replace("/", "_"))
