@@ -7,10 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyarrow.types as pt
 
 from geo_ray.data.sources.containers import DAMAGE, ContainerShard, DamagedShard, open_binary, size_of
+from geo_ray.data.sources.image_cells import Form, form_of, images_in, is_text, says_image
 from geo_ray.data.sources.listing import Found
+from geo_ray.data.sources.manifests import PATH_NAMES, URL_NAMES
 from geo_ray.data.sources.options import SourceOptions
 from geo_ray.data.sources.rows import Row, Shard
 from geo_ray.errors import InputError
@@ -42,43 +43,70 @@ class ImageColumns:
     """
 
     views: tuple[str, ...]
-    nested: bool
+    form: Form
     ids: tuple[str, ...]
     url: str | None = None
 
     @property
     def leaves(self) -> list[str]:
         """The views' columns as parquet names them."""
-        return [f"{name}.bytes" if self.nested else name for name in self.views]
+        return [f"{name}.bytes" if self.form == "struct" else name for name in self.views]
+
+    @property
+    def num_views(self) -> int:
+        """How many views an item has at most."""
+        return MAX_VIEWS if self.form == "several" else len(self.views)
 
 
-def image_columns(schema: pa.Schema, options: SourceOptions, path: str) -> ImageColumns | None:
+def image_columns(table: pq.ParquetFile, options: SourceOptions, path: str) -> ImageColumns | None:
     """The columns of a table that holds images; None where it holds none, and may be a manifest.
 
-    Raises ``InputError`` where several columns could be meant, or one that was named isn't there.
+    Columns of texts with the name of one for images are looked into. Raises ``InputError`` where several columns could
+    be meant, or one that was named isn't there or can hold no image.
     """
-    holders = {field.name: field.type for field in schema if _holds_bytes(field.type)}
+    schema = table.schema_arrow
+    holders: dict[str, Form] = {field.name: form for field in schema if (form := form_of(field.type)) is not None}
+    holders |= dict.fromkeys((name for name in _texts(schema, options) if _holds_base64(table, name)), "text")
     name = _image_column(list(holders), options, path, schema.names)
     if name is None:
         return None
     views = [name]
     while len(views) < MAX_VIEWS and f"{name}_{len(views) + 1}" in holders:
         views.append(f"{name}_{len(views) + 1}")
-    nested = pt.is_struct(holders[name])
+    nested = holders[name] == "struct"
     usual = {column.casefold(): column for column in schema.names}
     ids = [options.id_column] if options.id_column else [usual[one] for one in ID_NAMES if one in usual][:1]
-    if nested and holders[name].get_field_index("path") >= 0 and not options.id_column:
+    if nested and schema.field(name).type.get_field_index("path") >= 0 and not options.id_column:
         ids.append(f"{name}.path")
     if missing := [one for one in ids if one.split(".")[0] not in schema.names]:
         raise InputError(f"{path} has no column {missing[0]!r}; it has {', '.join(schema.names)}")
-    return ImageColumns(views=tuple(views), nested=nested, ids=tuple(ids), url=usual.get("url"))
+    return ImageColumns(views=tuple(views), form=holders[name], ids=tuple(ids), url=usual.get("url"))
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pt.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        return index >= 0 and _holds_bytes(kind.field(index).type)
-    return bool(pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind))
+def _texts(schema: pa.Schema, options: SourceOptions) -> list[str]:
+    """The columns of texts that may be images in base64."""
+    wanted = (options.image_column,) if options.image_column else IMAGE_NAMES
+    return [field.name for field in schema if is_text(field.type) and field.name.casefold() in wanted]
+
+
+def _holds_base64(table: pq.ParquetFile, name: str) -> bool:
+    """Whether the first text of a column is an image."""
+    for batch in table.iter_batches(ROWS_AT_A_TIME, columns=[name]):
+        if present := [value for value in batch[0].to_pylist() if value]:
+            return says_image(present[0])
+    return False
+
+
+def check_type(schema: pa.Schema, options: SourceOptions, path: str) -> None:
+    """Raise ``InputError`` where the column of the images has a type that holds neither images nor their names."""
+    wanted = (options.image_column,) if options.image_column else (*IMAGE_NAMES, *PATH_NAMES, *URL_NAMES)
+    named = [field for field in schema if field.name.casefold() in wanted]
+    if named and not any(form_of(field.type) or is_text(field.type) for field in named):
+        listed = ", ".join(f"{field.name} ({field.type})" for field in named)
+        raise InputError(
+            f"{path}: {listed} can hold neither images nor paths or URLs; give bytes, a struct with bytes, lists of "
+            "these, base64, or texts, or name another column with --image-column"
+        )
 
 
 def _image_column(holders: Sequence[str], options: SourceOptions, path: str, names: Sequence[str]) -> str | None:
@@ -127,9 +155,10 @@ class ImageTableShard(ContainerShard):
         keys = _leaf(batch, self.id_column) if self.id_column else range(number, number + len(batch))
         urls = _leaf(batch, self.columns.url) if self.columns.url else [None] * len(batch)
         for *contents, key, url in zip(*views, keys, urls, strict=True):
-            present = self._present(contents)
+            images = images_in(contents[0]) if self.columns.form == "several" else _each(contents)
+            present = self._present(images[:MAX_VIEWS])
             uris = (str(url or f"{self.uri}#{key}"), *(f"{self.uri}#{key}:{n}" for n in range(2, len(present) + 1)))
-            problem = "" if None not in present else "fetch_failed"
+            problem = "too_large" if len(images) > MAX_VIEWS else "" if None not in present else "fetch_failed"
             yield Row(container_id(self.label, str(key)), uris, present, problem)
 
     @staticmethod
@@ -137,6 +166,11 @@ class ImageTableShard(ContainerShard):
         """The first view and those that follow up to the last one there is: an item may have fewer than others."""
         last = max((n for n, content in enumerate(contents) if content is not None), default=0)
         return tuple(contents[: last + 1])
+
+
+def _each(contents: Sequence[Any]) -> tuple[bytes | None, ...]:
+    """The first image of each view."""
+    return tuple(images_in(content)[0] for content in contents)
 
 
 def _leaf(batch: pa.RecordBatch, name: str) -> list[Any]:
@@ -156,8 +190,9 @@ def image_table_shards(found: Found, label: str, options: SourceOptions) -> Iter
     size = size_of(found)
     try:
         with open_parquet(found.uri) as table:
-            columns = image_columns(table.schema_arrow, options, found.uri)
+            columns = image_columns(table, options, found.uri)
             if columns is None:
+                check_type(table.schema_arrow, options, found.uri)
                 raise InputError(f"{found.uri} holds no images, but other files of the same input do; name it apart")
             id_column = _id_column(table, columns, options, found.uri)
             counts = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from geo_ray.data.sources.containers import DAMAGE, MsgpackShard, TarShard, size_of, zip_shards
-from geo_ray.data.sources.image_tables import image_columns, image_table_shards, open_parquet
+from geo_ray.data.sources.image_tables import check_type, image_columns, image_table_shards, open_parquet
 from geo_ray.data.sources.inputs import distinct, no_images, num_views
 from geo_ray.data.sources.kinds import kind_by_content, kind_by_name, kind_of_many
 from geo_ray.data.sources.listing import Found, kind_of, match, named_inputs, root_of, single, walk
@@ -121,7 +121,10 @@ def _parquet_kind(kind: str, first: Found, options: SourceOptions) -> str:
         return kind
     try:
         with open_parquet(first.uri) as table:
-            return "table" if image_columns(table.schema_arrow, options, first.uri) is None else kind
+            if image_columns(table, options, first.uri) is not None:
+                return kind
+            check_type(table.schema_arrow, options, first.uri)
+            return "table"
     except DAMAGE:
         return kind
 
@@ -204,10 +207,10 @@ def _container_shards(kind: str, found: Found, label: str, options: SourceOption
 def _views_of(found: Found, options: SourceOptions) -> int:
     try:
         with open_parquet(found.uri) as table:
-            columns = image_columns(table.schema_arrow, options, found.uri)
+            columns = image_columns(table, options, found.uri)
     except DAMAGE:
         return 1
-    return len(columns.views) if columns else 1
+    return columns.num_views if columns else 1
 
 
 def _tables(groups: list[Group], by_path: bool, options: SourceOptions) -> Source:
