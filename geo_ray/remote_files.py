@@ -5,12 +5,14 @@ and any of them a TypeError from its depths. What is an error of theirs, and whi
 decided here alone.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import fsspec
 import pyarrow as pa
@@ -124,11 +126,20 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
     The name is taken as it is: ``::`` chains nothing, and wildcards are letters.
     """
-    if "://" not in uri:
-        return fsspec.filesystem("file"), fsspec.get_filesystem_class("file")._strip_protocol(uri)
+    if (path := local_path(uri)) is not None:
+        return fsspec.filesystem("file"), fsspec.get_filesystem_class("file")._strip_protocol(path)
     kind = fsspec.get_filesystem_class(uri.partition("://")[0])
     fs = fsspec.filesystem(uri.partition("://")[0], **kind._get_kwargs_from_urls(uri), use_listings_cache=False)
     return fs, str(kind._strip_protocol(uri))
+
+
+def local_path(uri: str) -> str | None:
+    """The path of a local file, or None for what lies elsewhere; of a ``file://`` URI as it is or with its %-codes."""
+    if "://" not in uri:
+        return uri
+    if not uri.lower().startswith("file://"):
+        return None
+    return uri[7:] if os.path.lexists(uri[7:]) else os.fsdecode(unquote_to_bytes(uri[7:]))
 
 
 def open_file(uri: str, compression: str | None = None, **settings: Any) -> Any:

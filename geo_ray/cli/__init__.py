@@ -1,6 +1,7 @@
 """``geo-ray``: arguments only; what the commands do is in the modules they call."""
 
 import argparse
+import io
 import os
 import sys
 
@@ -15,6 +16,9 @@ COMMANDS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 for a job whose rows failed, 2 for what could not be started."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal doesn't know is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)

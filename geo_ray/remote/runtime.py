@@ -4,10 +4,15 @@ import contextlib
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import ray
 import ray.data
+
+from geo_ray.errors import InputError
+
+MAX_TEMP_BYTES = 40
 
 
 @contextlib.contextmanager
@@ -45,11 +50,28 @@ def _start_local(num_cpus: int) -> None:
         ray.init(
             address="local",
             num_cpus=num_cpus,
+            _temp_dir=_temp_dir(),
             include_dashboard=False,
             object_store_memory=2**30,  # batches are small; the default takes a third of the memory
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+
+
+def _temp_dir() -> str | None:
+    """Where Ray puts its sockets: a shorter folder where the usual one's name leaves no room, None for the usual one.
+
+    A socket's path may have 107 bytes, of which Ray's own part takes 64. ``InputError`` where there is no such folder.
+    """
+    usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if len(os.fsencode(usual)) <= MAX_TEMP_BYTES:
+        return None
+    if os.access("/tmp", os.W_OK):
+        return "/tmp/ray"
+    raise InputError(
+        f"the folder for temporary files, {usual!r}, has too long a name for Ray's sockets; set RAY_TMPDIR to one of "
+        f"at most {MAX_TEMP_BYTES} bytes"
+    )
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ say ``__url__#__key__``; a table's rows have the ids that it gives them.
 """
 
 SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".jp2", ".heic", ".heif", ".avif"}
-)
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp", ".gif",
+     ".tif", ".tiff", ".bmp", ".dib", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".heic", ".heif", ".hif", ".avif"}
+)  # fmt: skip
 
 
 def is_image_name(name: str) -> bool:

@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from geo_ray.data.record.storage import PARTIAL, FolderStore
-from geo_ray.data.sources.reading import local_path
 from geo_ray.errors import InputError, OutputError
-from geo_ray.remote_files import filesystem, reason, redacted, remote_errors
+from geo_ray.remote_files import filesystem, local_path, reason, redacted, remote_errors
 
 MARKER = "geo-ray-export.json"
 MAX_NAME, MAX_PATH = 200, 1000  # bytes; file systems allow 255, of which a suffix and a name while writing take some

@@ -4,6 +4,7 @@ run.json        what decides the answers; another run is refused by it
 parts/          a file a block of rows that is done (blocks.py)
 predictions/    the same rows in files of a sensible size, made of the parts at the end (prediction_files.py)
 ledger.json     which blocks are in which of these files
+left_out.json   how many files were left out of which shard, for which reason
 events.jsonl    what happened when
 manifest.json, _SUCCESS    written last
 """
@@ -12,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ from geo_ray.data.record.storage import Store, open_store
 from geo_ray.errors import OutputError
 
 RUN, EVENTS, MANIFEST, SUCCESS, LEDGER = "run.json", "events.jsonl", "manifest.json", "_SUCCESS", "ledger.json"
+LEFT_OUT = "left_out.json"
 PARTS, PREDICTIONS = "parts", "predictions"
 SUFFIX = ".parquet"
 
@@ -130,6 +133,22 @@ class Ledger:
     def reopen(self) -> None:
         """Take back that the run is complete, while it is being completed again."""
         self.store.delete(SUCCESS)
+
+    def leave_out(self, by_shard: dict[str, dict[str, int]]) -> None:
+        """Note what was left out of shards, by reason; what is known of others, from runs before, stays."""
+        held = self._left_out()
+        if held | by_shard != held:
+            self._write_json(LEFT_OUT, held | by_shard)
+
+    def left_out(self) -> dict[str, int]:
+        """How many files were left out in all, by reason, the most first."""
+        counts: Counter[str] = Counter()
+        for some in self._left_out().values():
+            counts.update(some)
+        return dict(counts.most_common())
+
+    def _left_out(self) -> dict[str, dict[str, int]]:
+        return dict(json.loads(self.store.read(LEFT_OUT) or b"{}"))
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write ``manifest.json`` and, last, ``_SUCCESS``; what killed writers have left goes before."""

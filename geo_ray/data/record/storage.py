@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from geo_ray.data.sources.reading import local_path
 from geo_ray.errors import OutputError
-from geo_ray.remote_files import PAUSE_S, Verdict, again, filesystem, judge, reason, redacted, remote_errors
+from geo_ray.remote_files import PAUSE_S, Verdict, again, filesystem, judge, local_path, reason, redacted, remote_errors
 
 NUM_TRIES = 5  # of a remote write; s3fs tries again by itself, but not after every error
 PARTIAL = ".partial-"  # begins the names of files that are being written

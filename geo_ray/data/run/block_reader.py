@@ -21,6 +21,7 @@ from geo_ray.data.record.ledger import Ledger
 from geo_ray.data.run.coordinator import told_to_stop
 from geo_ray.data.run.trace import note
 from geo_ray.data.sources import Row, Shard, SourceOptions, batches, open_sources
+from geo_ray.data.sources.containers import ContainerShard
 from geo_ray.pipeline.columns import Batch
 from geo_ray.remote_files import Verdict, judge
 
@@ -161,7 +162,8 @@ def list_shards(
     """
     ray.get(coordinator.begin.remote())
     done, held, num_listed = ledger.done(), list[Shard](), 0
-    for shard in open_sources(inputs, options).shards():
+    sources = open_sources(inputs, options)
+    for shard in sources.shards():
         held.append(shard)
         if len(held) == SHARDS_PER_REPORT:
             if not _report(held, coordinator, complete=False):
@@ -169,6 +171,7 @@ def list_shards(
             num_listed += len(held)
             yield from _undone(held, done, 1 if num_listed <= SHARDS_ALONE else MAX_SHARDS_PER_TASK)
             held = []
+    ray.get(coordinator.leave_out.remote("", sources.left_out))
     if _report(held, coordinator, complete=True):
         yield from _undone(held, done, 1)
 
@@ -191,6 +194,8 @@ def read_blocks(rows: pa.Table, reader: BlockReader, coordinator: Any) -> Iterat
             if told_to_stop(coordinator):
                 return
             yield packed("images", images)
+        if isinstance(shard, ContainerShard) and shard.left_out:
+            ray.get(coordinator.leave_out.remote(shard.shard_id, dict(shard.left_out)))
 
 
 def packed(name: str, value: Any) -> pa.Table:

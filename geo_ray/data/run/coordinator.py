@@ -24,6 +24,7 @@ class Coordinator:
     def __init__(self) -> None:
         self._shard_ids: list[str] | None = None
         self._listed, self._stopped = Listed(), False
+        self._left_out: dict[str, dict[str, int]] = {}
 
     def begin(self) -> None:
         """Listing starts, perhaps again."""
@@ -46,6 +47,14 @@ class Coordinator:
     def shard_ids(self) -> list[str]:
         """The shards that have been listed, in order."""
         return self._shard_ids or []
+
+    def leave_out(self, shard_id: str, counts: dict[str, int]) -> None:
+        """Note how many files were left out of a shard, or beside all of them (an empty id), by reason."""
+        self._left_out[shard_id] = counts
+
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """What was left out, of the shards that anything was left out of."""
+        return self._left_out
 
     def stop(self) -> None:
         """Nothing new is begun from now on."""

@@ -22,6 +22,7 @@ from geo_ray.data.run.progress import RunProgress
 from geo_ray.data.run.signals import stopped_by_signals
 from geo_ray.data.run.worker import Answered
 from geo_ray.data.sources import SourceOptions, Sources, open_sources
+from geo_ray.data.sources.left_out import left_out_text
 from geo_ray.errors import ErrorBudgetError, InputError, RunStoppedError
 from geo_ray.index.index_folder import check_info, read_info
 from geo_ray.models.bundle import INDEX, Bundle, open_bundle
@@ -223,6 +224,7 @@ def _manifest(job: GeotagJob, files: Files, progress: RunProgress, seconds: floa
         | {"python": platform.python_version()},
         "num_images": _num_rows(files),
         "problems": dict(problems.most_common()),
+        "left_out": job.work.ledger.left_out(),
         "files": sorted(files),
         "seconds": round(seconds, 3),
         "images_per_second": round(progress.num_rows / seconds, 2) if progress.num_rows else None,
@@ -260,4 +262,5 @@ def summary_text(manifest: dict[str, Any], output: str) -> str:
     failed = ", ".join(f"{count} {code}" for code, count in problems.items()) or "no problems"
     rate = manifest["images_per_second"]
     speed = f"{manifest['seconds']:.1f} s, {rate:.0f} images/s" if rate else "nothing left to do"
-    return f"{manifest['num_images']:,} images ({failed}); {speed}; answers in {output}/predictions"
+    left_out = f"; left out: {left_out_text(manifest['left_out'])}" if manifest["left_out"] else ""
+    return f"{manifest['num_images']:,} images ({failed}); {speed}; answers in {output}/predictions{left_out}"

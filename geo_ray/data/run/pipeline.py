@@ -127,6 +127,7 @@ class Outcome:
 
     shard_ids: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)  # by shard
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)  # by shard and reason; of listing without one
 
 
 def answer_all(
@@ -181,7 +182,12 @@ def _try_pass(
                 else:
                     see(answered, listed)
         listed = ray.get(coordinator.listed.remote())
-        outcome = Outcome(shard_ids=ray.get(coordinator.shard_ids.remote()), failures=failures)
+        outcome = Outcome(
+            shard_ids=ray.get(coordinator.shard_ids.remote()),
+            failures=failures,
+            left_out=ray.get(coordinator.left_out.remote()),
+        )
+        work.ledger.leave_out(outcome.left_out)
     except (RayError, ExecutionTimeoutError) as error:
         return Outcome(), _passing(error)
     return outcome, "" if listed.complete else "the listing ended early"

@@ -8,6 +8,7 @@ import numpy as np
 from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES, MAX_RAW_BYTES
 from geo_ray.data.run.job import GeotagJob
 from geo_ray.data.sources import Sources, open_sources
+from geo_ray.data.sources.left_out import left_out_text
 from geo_ray.data.terminal import bundle_text
 from geo_ray.models.preprocess import MAX_BYTES
 from geo_ray.pipeline.columns import view_columns
@@ -57,10 +58,12 @@ def plan_text(job: GeotagJob, place: Place) -> str:
 
 def dry_run_text(job: GeotagJob, place: Place, cpus: float) -> str:
     """All that can be known of a run without doing it: lists the inputs, and times a worker on blank images here."""
-    found = count(open_sources(job.work.inputs, job.work.options))
+    sources = open_sources(job.work.inputs, job.work.options)
+    found = count(sources)
     rate = worker_rate(job, place)
     lines = [plan_text(job, place), _inputs_line(job, found)]
-    lines += [f"  {number:,} {kind} files beside them are left out" for kind, number in _left_out(job.sources)]
+    if sources.left_out:
+        lines.append(f"  left out: {left_out_text(sources.left_out)}")
     lines.append(
         f"CPUs: {cpus:g}; {place.num_workers * place.cpus_per_worker} for workers, {place.index_cpus:g} for the index, "
         f"{place.data_cpus(cpus) - place.num_workers * place.cpus_per_worker:g} for listing, reading and writing"
@@ -102,7 +105,3 @@ def _inputs_line(job: GeotagJob, found: Count) -> str:
     unknown = f"{found.num_unknown:,} containers, whose images only reading counts" if found.num_unknown else ""
     pieces = f"in {found.num_shards:,} pieces, each committed by itself"
     return f"{' and '.join(filter(None, (rows, unknown)))} {pieces}"
-
-
-def _left_out(sources: Sources) -> list[tuple[str, int]]:
-    return [(kind, number) for source in sources.sources for kind, number in source.left_out.items()]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from geo_ray.data.fetch.policy import DEFAULT_POLICY, FetchPolicy
+from geo_ray.data.sources.kinds import kind_of_found
 from geo_ray.data.sources.listing import Found, kind_of, match, single, walk
 from geo_ray.data.sources.manifests import is_table, read_manifest
 from geo_ray.data.sources.options import SourceOptions
@@ -13,7 +14,7 @@ from geo_ray.data.sources.rows import Input, batch_of
 from geo_ray.errors import InputError
 from geo_ray.pipeline.columns import Batch, view_columns
 from geo_ray.remote_files import redacted
-from geo_ray.tables.ids import SUFFIXES, is_image_name, readable
+from geo_ray.tables.ids import SUFFIXES, readable
 
 
 def num_views(inputs: Sequence[Input]) -> int:
@@ -75,7 +76,7 @@ def list_images(text: str) -> list[Found]:
     if kind == "file":
         return [single(text)]
     found = list(match(text) if kind == "pattern" else walk(text))
-    images = [one for one in found if is_image_name(one.path)]
+    images = [one for one in found if kind_of_found(one) == "image"]
     return found if kind == "pattern" and not images else images
 
 

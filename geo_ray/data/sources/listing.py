@@ -4,6 +4,7 @@ import glob
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,14 @@ from typing import Any, Literal
 import fsspec
 from fsspec.utils import glob_translate
 
+from geo_ray.data.sources.left_out import (
+    IN_SYSTEM_FOLDERS,
+    OF_RUNS,
+    is_of_run,
+    is_output,
+    is_system,
+    is_system_folder,
+)
 from geo_ray.errors import InputError
 from geo_ray.remote_files import again, filesystem, is_url, reason, redacted, remote_errors
 from geo_ray.tables.ids import is_image_name
@@ -98,18 +107,24 @@ def single(text: str) -> Found:
     return Found(PurePosixPath(path).name, fs.unstrip_protocol(path))
 
 
-def walk(uri: str) -> Iterator[Found]:
+def walk(uri: str, left_out: Counter[str] | None = None) -> Iterator[Found]:
     """All files below a folder or prefix, in an order that stays, a folder or a page of a listing at a time.
 
     Local folders with an image's suffix are there too, as files that can't be read. Links to folders are not followed.
+    What systems keep for themselves and what runs of ours have written below it is counted in ``left_out`` instead.
     """
+    left_out = Counter() if left_out is None else left_out
     with listing_errors(uri):
         if "://" not in uri:
             root = os.path.abspath(uri)
-            yield from (Found(path, f"{root}/{path}") for path in _walk_local(root))
+            yield from (Found(path, f"{root}/{path}") for path in _walk_local(root, "", left_out))
             return
         fs, root = filesystem(uri)
-        yield from _found(fs, root.rstrip("/"), deep=True)
+        for found in _found(fs, root.rstrip("/"), deep=True):
+            if why := IN_SYSTEM_FOLDERS if is_system(found.path) else OF_RUNS if is_of_run(found.path) else "":
+                left_out[why] += 1
+            else:
+                yield found
 
 
 def match(pattern: str) -> Iterator[Found]:
@@ -135,18 +150,30 @@ def _split(pattern: str) -> tuple[str, str]:
     return root.rstrip("/"), pattern[len(root) :]
 
 
-def _walk_local(root: str, below: str = "") -> Iterator[str]:
+def _walk_local(root: str, below: str, left_out: Counter[str]) -> Iterator[str]:
     """Paths below a folder in a fixed order; a folder's names, some 70 bytes each, are held while it is walked."""
     with os.scandir(f"{root}/{below}") as entries:
         names = [f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries]
+    if below and is_output(f"{root}/{below}", {name.rstrip("/") for name in names}):
+        left_out[OF_RUNS] += _num_files(f"{root}/{below}")
+        return
     names.sort()
     for name in names:
         if not name.endswith("/"):
-            yield below + name
-            continue
-        if is_image_name(name[:-1]):
-            yield below + name[:-1]
-        yield from _walk_local(root, below + name)
+            if is_system(name):
+                left_out[IN_SYSTEM_FOLDERS] += 1
+            else:
+                yield below + name
+        elif is_system_folder(name[:-1]):
+            left_out[IN_SYSTEM_FOLDERS] += _num_files(f"{root}/{below}{name}")
+        else:
+            if is_image_name(name[:-1]):
+                yield below + name[:-1]
+            yield from _walk_local(root, below + name, left_out)
+
+
+def _num_files(folder: str) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
 
 
 def _found(fs: fsspec.AbstractFileSystem, root: str, deep: bool) -> Iterator[Found]:

@@ -1,20 +1,24 @@
 """From the inputs of a run to shards, while the inputs are still being listed."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from geo_ray.data.sources.containers import DAMAGE, MsgpackShard, TarShard, size_of, zip_shards
 from geo_ray.data.sources.image_tables import check_type, image_columns, image_table_shards, open_parquet
 from geo_ray.data.sources.inputs import distinct, no_images, num_views
-from geo_ray.data.sources.kinds import kind_by_content, kind_by_name, kind_of_many
+from geo_ray.data.sources.kinds import kind_by_content, kind_of_found, kind_of_many
+from geo_ray.data.sources.left_out import reason_of
 from geo_ray.data.sources.listing import Found, kind_of, match, named_inputs, root_of, single, walk
 from geo_ray.data.sources.manifests import access_of, check_ids, manifest_inputs, read_manifest
 from geo_ray.data.sources.options import SourceOptions
 from geo_ray.data.sources.reading import Access, FilesShard
 from geo_ray.data.sources.rows import Input, Shard, slices
+from geo_ray.remote_files import Verdict, judge
 from geo_ray.tables.ids import readable
 
+CONTAINERS = ("tar", "zip", "msgpack", "parquet")
 NUM_SAMPLED = 10_000  # names of a folder that decide what it holds: ten pages of S3's listing
 
 
@@ -22,15 +26,15 @@ NUM_SAMPLED = 10_000  # names of a folder that decide what it holds: ten pages o
 class Source:
     """Inputs of one kind: ``image``, ``tar``, ``zip``, ``msgpack``, ``parquet`` (with images) or ``table``.
 
-    ``num_rows`` is None where only listing or reading tells. ``left_out`` counts the files of other kinds beside its
-    own, among the first ``NUM_SAMPLED`` of each folder.
+    ``num_rows`` is None where only listing or reading tells. ``counts`` are of the files that were left out, by reason,
+    in what has been listed last.
     """
 
     kind: str
     make_shards: Callable[[], Iterator[Shard]]
     num_views: int = 1
     num_rows: int | None = None
-    left_out: dict[str, int] = field(default_factory=dict)
+    counts: tuple[Counter[str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,11 @@ class Sources:
         """How many rows there are, or None where only listing or reading tells."""
         counts = [source.num_rows for source in self.sources]
         return None if None in counts else sum(count for count in counts if count is not None)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many files were left out for which reason, in what has been listed last: all, once shards have ended."""
+        return dict(sum((counts for source in self.sources for counts in source.counts), Counter()))
 
     def shards(self) -> Iterator[Shard]:
         """The shards, each once, in an order that stays; listing goes on while they are taken.
@@ -69,7 +78,7 @@ class Group:
     kind: str
     files: Callable[[], Iterator[Found]]
     root: str | None = None
-    left_out: dict[str, int] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def open_sources(inputs: Sequence[str], options: SourceOptions | None = None) -> Sources:
@@ -92,7 +101,24 @@ def open_sources(inputs: Sequence[str], options: SourceOptions | None = None) ->
         makers.get(kind, _containers)([group for group in groups if group.kind == kind], by_path, options)
         for kind in kinds
     ]
+    if not any(map(_holds_some, sources)):
+        raise no_images(", ".join(texts[:3]))
     return Sources(sources=tuple(sources))
+
+
+def _holds_some(source: Source) -> bool:
+    """Whether there is a row in a source; containers are read until the first image, others were listed so far.
+
+    What can't be read now is another matter, which the run tells.
+    """
+    if source.kind not in CONTAINERS:
+        return True
+    try:
+        return any(shard.num_rows or next(shard.rows(), None) for shard in source.make_shards())
+    except Exception as error:
+        if judge(error) is Verdict.BUG:
+            raise
+        return True
 
 
 def _group(text: str, options: SourceOptions) -> Group:
@@ -102,17 +128,27 @@ def _group(text: str, options: SourceOptions) -> Group:
         found = single(text)
         return Group(kind=_parquet_kind(kind_by_content(found), found, options), files=lambda: iter([found]))
 
-    def listed() -> Iterator[Found]:
-        return walk(text) if named == "folder" else match(text)
+    left_out: Counter[str] = Counter()
 
-    sample = list(itertools.islice(listed(), NUM_SAMPLED))
-    kind, left_out = kind_of_many(text, (found.path for found in sample), named == "pattern")
-    kept = [found for found in sample if kind_by_name(found.path) == kind]
+    def listed() -> Iterator[Found]:
+        left_out.clear()
+        return walk(text, left_out) if named == "folder" else match(text)
+
+    sample = [(kind_of_found(found), found) for found in itertools.islice(listed(), NUM_SAMPLED)]
+    kind = kind_of_many(text, (one for one, _ in sample), named == "pattern")
+    kept = [found for one, found in sample if one == kind]
     group = Group(kind=kind, files=listed, root=root_of(text, named == "pattern"), left_out=left_out)
-    if not kept:  # a pattern that matches files without a suffix that we know
+    if not kept:  # a pattern that matches objects without a suffix that we know
         return group
-    only = replace(group, files=lambda: (found for found in listed() if kind_by_name(found.path) == kind))
-    return replace(only, kind=_parquet_kind(kind, kept[0], options))
+
+    def of_kind() -> Iterator[Found]:
+        for found in listed():
+            if (one := kind_of_found(found)) == kind:
+                yield found
+            else:
+                left_out[reason_of(found.path, one, left_out)] += 1
+
+    return replace(group, files=of_kind, kind=_parquet_kind(kind, kept[0], options))
 
 
 def _parquet_kind(kind: str, first: Found, options: SourceOptions) -> str:
@@ -149,7 +185,7 @@ def _images(groups: list[Group], by_path: bool, options: SourceOptions) -> Sourc
         for one in _once(found) if _overlap(groups) else found:
             yield Input(image_id=readable(one.path if by_path else one.uri), uri=one.uri)
 
-    return Source(kind="image", make_shards=lambda: _file_shards(inputs(), options, None), left_out=_left_out(groups))
+    return Source(kind="image", make_shards=lambda: _file_shards(inputs(), options, None), counts=_counts(groups))
 
 
 def _file_shards(inputs: Iterable[Input], options: SourceOptions, access: Access | None) -> Iterator[Shard]:
@@ -174,30 +210,36 @@ def _once(files: Iterable[Found]) -> Iterator[Found]:
             yield found
 
 
-def _left_out(groups: list[Group]) -> dict[str, int]:
-    return {kind: count for group in groups for kind, count in group.left_out.items()}
+def _counts(groups: list[Group]) -> tuple[Counter[str], ...]:
+    return tuple(group.left_out for group in groups)
 
 
 def _containers(groups: list[Group], by_path: bool, options: SourceOptions) -> Source:
     """The source of files that each hold images."""
     kind = groups[0].kind
 
+    inside: Counter[str] = Counter()
+
     def shards() -> Iterator[Shard]:
+        inside.clear()
         for found in itertools.chain.from_iterable(group.files() for group in groups):
-            yield from _container_shards(kind, found, readable(found.path if by_path else found.uri), options)
+            label = readable(found.path if by_path else found.uri)
+            yield from _container_shards(kind, found, label, options, inside)
 
     first = next(groups[0].files())
     return Source(
         kind=kind,
         make_shards=shards,
         num_views=_views_of(first, options) if kind == "parquet" else 1,
-        left_out=_left_out(groups),
+        counts=(*_counts(groups), inside),
     )
 
 
-def _container_shards(kind: str, found: Found, label: str, options: SourceOptions) -> Iterator[Shard]:
+def _container_shards(
+    kind: str, found: Found, label: str, options: SourceOptions, left_out: Counter[str]
+) -> Iterator[Shard]:
     if kind == "zip":
-        return zip_shards(found, label, options.rows_per_shard)
+        return zip_shards(found, label, options.rows_per_shard, left_out)
     if kind == "parquet":
         return image_table_shards(found, label, options)
     shard = TarShard if kind == "tar" else MsgpackShard

@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote
 
 from geo_ray.data.fetch.policy import DEFAULT_POLICY, FetchPolicy
 from geo_ray.data.fetch.prefetch import Content, in_order
 from geo_ray.data.sources.rows import Input, Row, Shard
 from geo_ray.models.preprocess import MAX_BYTES
-from geo_ray.remote_files import PAUSE_S, Verdict, again, filesystem, is_url, judge
+from geo_ray.remote_files import PAUSE_S, Verdict, again, filesystem, is_url, judge, local_path
 from geo_ray.tables.ids import readable
 
 if TYPE_CHECKING:
@@ -54,11 +54,10 @@ class Access:
         return os.path.realpath(path).startswith(root.rstrip("/") + "/")
 
 
-def local_path(uri: str) -> str | None:
-    """The path of a local file, or None for what lies elsewhere."""
-    if "://" not in uri:
-        return uri
-    return unquote(uri[7:]) if uri.lower().startswith("file://") else None
+def place_of(uri: str) -> str:
+    """Where an image lies, as a text that can be written as UTF-8: a path with odd bytes becomes a ``file://`` URI."""
+    path = local_path(uri)
+    return readable(uri) if path is None or readable(uri) == uri else f"file://{quote(os.fsencode(path))}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +150,7 @@ def _reads(inputs: Iterator[Input], near: bool) -> Iterator[tuple[list[Input], l
 
 def _row(item: Input, contents: tuple[Content, ...]) -> Row:
     problem = next((problem for _, problem in contents if problem), "")
-    uris = tuple(readable(uri) for uri in item.views)
+    uris = tuple(place_of(uri) for uri in item.views)
     return Row(readable(item.image_id), uris, tuple(content for content, _ in contents), problem)
 
 

@@ -281,6 +281,7 @@ class Board:
     def __init__(self, stop_after=None):
         self.reported, self.complete, self.stop_after = [], False, stop_after
         self.begin = self.report = self.stopped = self
+        self.leave_out = SimpleNamespace(remote=lambda shard_id, counts: None)
         self.remote = self._told
 
     def _told(self, shards=(), complete=False):
@@ -294,7 +295,7 @@ def listed(monkeypatch, count, done=(), stop_after=None):
     shards = [dataclasses.replace(shard_of(3), label=str(number)) for number in range(count)]
     monkeypatch.setattr(block_reader.ray, "get", lambda value: value)
     monkeypatch.setattr(
-        block_reader, "open_sources", lambda inputs, options: SimpleNamespace(shards=lambda: iter(shards))
+        block_reader, "open_sources", lambda inputs, options: SimpleNamespace(shards=lambda: iter(shards), left_out={})
     )
     whole = Done([Block(shards[number].shard_id, 0, last=True) for number in done])
     board = Board(stop_after)

@@ -55,14 +55,17 @@ def test_tars_are_known_by_their_content_and_may_be_compressed(tmp_path, name, m
     assert ids_of(write_tar(tmp_path / name, ["1.jpg", "2.jpg"], mode)) == [f"{name}#1", f"{name}#2"]
 
 
-def test_links_and_folders_in_a_tar_are_no_images(tmp_path):
+def test_links_out_of_a_tar_are_rows_with_a_problem_and_folders_are_none(tmp_path):
     with tarfile.open(tmp_path / "t.tar", "w") as tar:
         for kind, name in ((tarfile.SYMTYPE, "link.jpg"), (tarfile.LNKTYPE, "hard.jpg"), (tarfile.DIRTYPE, "d.jpg")):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "/etc/passwd"
             tar.addfile(info)
         add(tar, "1.jpg", BODY)
-    assert ids_of(tmp_path / "t.tar") == ["t.tar#1"]
+    (shard,) = open_sources([str(tmp_path / "t.tar")]).shards()
+    assert [(row.image_id, row.problem) for row in shard.rows()] == [
+        ("t.tar#1", ""), ("t.tar#link", "fetch_failed"), ("t.tar#hard", "fetch_failed")
+    ]  # fmt: skip
 
 
 def damaged(row):

@@ -101,8 +101,8 @@ def test_a_list_of_another_name_is_known_by_its_content(tmp_path):
 def test_a_few_files_of_another_kind_are_left_out_and_counted(tmp_path):
     save_all(tmp_path, *(f"{n:03d}.jpg" for n in range(150)), "old.zip", "places.csv", "readme.md")
     sources = open_sources([str(tmp_path)])
-    assert sources.sources[0].left_out == {"zip": 1}
     assert sum(shard.num_rows for shard in sources.shards()) == 150
+    assert sources.left_out == {"zip": 1, "table": 1, ".md": 1}
 
 
 def test_files_without_a_suffix_that_a_pattern_matches(tmp_path):
