@@ -8,6 +8,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import pytest
 
+from tests.source_tree import make_python
+
 
 @pytest.fixture(scope="session")
 def ray_session():
@@ -19,3 +21,9 @@ def ray_session():
     )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def source_tree_python(tmp_path_factory):
+    """A Python with the project's dependencies in which the project itself isn't installed."""
+    return make_python(tmp_path_factory.mktemp("python"))

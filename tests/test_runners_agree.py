@@ -2,7 +2,6 @@
 
 import socket
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -19,6 +18,7 @@ from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local, slices
 from geo_ray.remote.place import Place
 from tests.crops import write_crops
+from tests.source_tree import ROOT, environment
 
 NUM_IMAGES = 500
 NUMBERS = ("latitude", "longitude", "probability", "radius_km_50", "radius_km_90")
@@ -86,19 +86,9 @@ def test_ray_serve_over_http(folder, local, ray_session):
     assert_same(rows, local)
 
 
-def test_command_line(folder, local, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "geo_ray.cli",
-        "geotag",
-        str(folder),
-        "--output",
-        str(tmp_path),
-        "--address",
-        "local",
-    ]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+def test_command_line_from_a_source_tree(folder, local, tmp_path, source_tree_python):
+    command = [source_tree_python, ROOT / "jobs" / "geotag.py", folder, "--output", tmp_path, "--address", "local"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
     assert run.returncode == 0, run.stderr
     assert f"{NUM_IMAGES} images (no problems)" in run.stdout
     assert_same(read_rows(tmp_path), local)

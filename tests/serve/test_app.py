@@ -208,15 +208,15 @@ def lines_until(stream, wanted: str) -> str:
     return "".join(lines)
 
 
-def test_serve_forever_answers_and_ends_cleanly(crops):
+def test_serve_forever_answers_and_ends_cleanly_from_a_source_tree(crops, source_tree_python):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(
-        [sys.executable, "-c", FOREVER.format(port=port)],
+        [source_tree_python, "-c", FOREVER.format(port=port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        env=environment(),
     ) as process:
         try:
             printed = lines_until(process.stdout, "curl -F image=@")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import subprocess
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -9,28 +10,27 @@ from scipy.spatial import cKDTree
 from geo_ray.datasets import earth
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, pairwise_km, unit_vectors
 from geo_ray.models.bundle import open_bundle
-from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.pipeline.columns import source_batch
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local
-from geo_ray.train.assemble import assemble
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.gallery import gallery_places, thin
 from geo_ray.train.places import train_locations
-from geo_ray.train.trainer import train
 from tests.crops import jpeg_crops
+from tests.source_tree import environment
 
-CONFIG = TrainConfig(
-    num_steps=2,
-    places_per_step=8,
-    threads_per_worker=1,
-    log_every=1,
-    min_cell_size=600,
-    max_cell_size=1200,
-    gallery_apart_km=300.0,
-    gallery_reach_km=0.0,
-    gallery_step_km=300.0,
-)
+SETTINGS = {
+    "num_steps": 2,
+    "places_per_step": 8,
+    "threads_per_worker": 1,
+    "log_every": 1,
+    "min_cell_size": 600,
+    "max_cell_size": 1200,
+    "gallery_apart_km": 300.0,
+    "gallery_reach_km": 0.0,
+    "gallery_step_km": 300.0,
+}
+CONFIG = TrainConfig(**SETTINGS)
 
 
 def test_thin_keeps_one_place_a_square_and_drops_none_that_is_alone():
@@ -55,13 +55,26 @@ def test_no_gallery_place_is_in_a_held_out_block_or_far_from_a_photo():
     assert (chord > 0).any()  # some are translated
 
 
-def test_recipe_to_bundle(tmp_path, ray_session):
-    encoder = EncoderSpec(
-        architecture=CONFIG.tower, image_size=CONFIG.image_size, num_features=CONFIG.num_features, micro_batch=8
+TRAIN = """
+import ray, sys
+from pathlib import Path
+from geo_ray.train.config import TrainConfig
+config, output = TrainConfig(**{settings}), Path(sys.argv[1])
+ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
+encoder = EncoderSpec(
+    architecture=config.tower, image_size=config.image_size, num_features=config.num_features, micro_batch=8
+)
+weights, cells = train(config, output)
+assemble(config, weights, cells, encoder, output / "bundle")
+"""
+
+
+def test_recipe_to_bundle_from_a_source_tree(tmp_path, source_tree_python):
+    script = TRAIN.format(settings=SETTINGS)
+    run = subprocess.run(
+        [source_tree_python, "-c", script, tmp_path], env=environment(), capture_output=True, text=True, check=False
     )
-    said = []
-    weights, cells = train(CONFIG, tmp_path, say=said.append)
-    assemble(CONFIG, weights, cells, encoder, tmp_path / "bundle", say=said.append)
+    assert run.returncode == 0, run.stderr
     progress = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
     assert [line["step"] for line in progress] == [1, 2]
     assert all(np.isfinite(line["total"]) for line in progress)
