@@ -1,0 +1,3 @@
+"""Planet-scale image geolocalization on Ray."""
+
+__version__ = "0.1.0"

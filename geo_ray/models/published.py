@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from geo_ray import __version__
 from geo_ray.atlas.label_files import read_labels
 from geo_ray.atlas.label_lists import streetclip_labels, tree_labels
 from geo_ray.atlas.labels import Labels
@@ -190,6 +191,6 @@ def _words(what: Import, checkpoint: ClipCheckpoint, fetched: Fetched) -> Words:
             "source": fetched.origin,
             "revision": fetched.revision,
             "weights_sha256": checkpoint.weights_sha256,
-            "versions": {name: version(name) for name in ("geo-ray", "open_clip_torch", "torch")},
+            "versions": {"geo-ray": __version__} | {name: version(name) for name in ("open_clip_torch", "torch")},
         },
     )

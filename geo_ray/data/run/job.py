@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from geo_ray import __version__
 from geo_ray.data.record.lease import Lease
 from geo_ray.data.record.ledger import Files, Ledger, RunKey, Written
 from geo_ray.data.record.prediction_files import Segment, settle, write_file
@@ -220,8 +221,7 @@ def _manifest(job: GeotagJob, files: Files, progress: RunProgress, seconds: floa
         "inputs": list(job.options.inputs),
         "options": {name: getattr(job.options, name) for name in ("top_k", "max_problem_share", "exif")},
         "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},
-        "versions": {name: version(name) for name in ("geo-ray", "ray", "torch", "pyarrow")}
-        | {"python": platform.python_version()},
+        "versions": _versions(),
         "num_images": _num_rows(files),
         "problems": dict(problems.most_common()),
         "left_out": job.work.ledger.left_out(),
@@ -230,6 +230,12 @@ def _manifest(job: GeotagJob, files: Files, progress: RunProgress, seconds: floa
         "images_per_second": round(progress.num_rows / seconds, 2) if progress.num_rows else None,
         "stages": progress.stages(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """What the manifest names; geo-ray's own is the code's, as it may run from its source tree."""
+    versions = {name: version(name) for name in ("ray", "torch", "pyarrow")}
+    return {"geo-ray": __version__} | versions | {"python": platform.python_version()}
 
 
 def _check_read(outcome: Outcome, ledger: Ledger) -> None:
