@@ -16,7 +16,7 @@ Act = Literal["reading", "decoding", "answering"]
 Event = dict[str, Any]  # its ``name``, ``text`` for people, and details
 
 # Each death costs a process with its model loaded again, a part that lives next to nothing: so parts are many.
-PARTS = 32
+PARTS = 64
 DEATHS_TO_BLAME = 3  # with an image among others or alone
 DEATHS_ALONE = 2  # of these
 READS = 3  # deaths while a block is read that make its shard one that can't be read
@@ -168,8 +168,8 @@ def _died_event(dead: Attempt, died: Counter[Span]) -> Event:
     times = died[dead.span]
     first, stop = (dead.first_row + row for row in dead.span)
     if stop - first == 1:
-        what, then = f"image {dead.image_id or first + 1} of {dead.label} alone", "trying it once more"
-        then = "leaving it out" if is_blamed(dead.span[0], died) else then
+        what = f"image {dead.image_id} alone"
+        then = "leaving it out" if is_blamed(dead.span[0], died) else "trying it once more"
     else:
         what, then = f"images {first + 1} to {stop} of {dead.label}", "trying them in smaller parts"
     again = f" ({times} times)" if times > 1 else ""

@@ -29,6 +29,8 @@ from geo_ray.pipeline.graph import BuiltGraph, Graph
 from geo_ray.pipeline.local import slices
 from geo_ray.pipeline.stage import Runtime
 
+MORE_MEMORY = "have fewer workers (--workers), or more memory set aside for each (--worker-memory)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
@@ -83,10 +85,8 @@ class BlockAnswerer:
     def _load(self, head: Graph, tail: Graph, runtime: Runtime) -> None:
         worker = ray.get_runtime_context().get_actor_id() or ""
         if self._announcer.begin_loading(worker) >= LOADS:
-            self._refusal = BundleError(
-                f"{LOADS} times the process of a worker ended while it loaded the model, as it does where memory runs "
-                "out; have fewer workers (--workers), or more memory set aside for each (--worker-memory)"
-            )
+            why = f"{LOADS} times the process of a worker ended while it loaded the model, as where memory runs out"
+            self._refusal = BundleError(f"{why}; {MORE_MEMORY}")
             return
         try:
             self._head, self._tail = head.build(runtime), tail.build(runtime)
@@ -95,7 +95,8 @@ class BlockAnswerer:
         except GeoRayError as error:
             self._refusal = error
         except Exception as error:
-            self._refusal = BundleError(f"a worker can't load the model: {type(error).__name__}: {error}")
+            why = f"a worker can't load the model: {type(error).__name__}: {' '.join(str(error).split())}"
+            self._refusal = BundleError(f"{why}; {MORE_MEMORY}" if _is_of_memory(error) else why)
         self._announcer.end_loading(worker)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
@@ -178,6 +179,10 @@ class BlockAnswerer:
             self._images.inc(count, {"problem": problem or "none"}) if count else None
         for stage, taken in seconds.items():
             self._seconds.inc(taken, {"stage": stage}) if taken > 0 else None
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
 def rows_of(images: Images, span: Span) -> Iterator[tuple[bool, Batch]]:

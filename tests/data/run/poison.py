@@ -1,5 +1,6 @@
 """Images that end the process that decodes, answers or reads them, and a graph that they do it in."""
 
+import ctypes
 import os
 import signal
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Pixels:
 
     def _run(self, batch: Batch) -> Batch:
         if ENDS_DECODING in batch["bytes"].tolist():
-            os.kill(os.getpid(), signal.SIGSEGV)
+            ctypes.string_at(0)
         pixels = [[0 if content == ENDS_ANSWERING else content[-1]] for content in batch["bytes"]]
         return {"pixels": np.array(pixels, dtype=np.uint8)}
 
