@@ -6,10 +6,12 @@ import signal
 from dataclasses import dataclass
 
 import numpy as np
+import ray
 
 from geo_ray.data.record.ledger import Ledger
+from geo_ray.data.run.block_reader import packed
 from geo_ray.data.run.pipeline import Work
-from geo_ray.data.sources import SourceOptions
+from geo_ray.data.sources import Row, Shard, SourceOptions
 from geo_ray.errors import BundleError
 from geo_ray.pipeline.columns import Batch, Column
 from geo_ray.pipeline.graph import Graph
@@ -70,6 +72,31 @@ class Features:
         return {"image_features": batch["pixels"].astype(np.float32)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class EndsReader(Shard):
+    """Images of which the one with this number ends the process that reads it; none where that is None."""
+
+    ends_at: int | None = None
+
+    @property
+    def identity(self):
+        return (self.num_rows, self.ends_at)
+
+    def rows(self):
+        for number in range(self.num_rows):
+            if number == self.ends_at:
+                os._exit(1)
+            yield Row(f"{self.label}#{number}", (self.label,), (b"image %d" % number,))
+
+
+def list_deadly(start, inputs, options, ledger, coordinator):
+    """In place of ``list_shards``: two shards for one task, of which the first ends it in its second block."""
+    shards = [EndsReader(label="a", num_rows=200, ends_at=ROWS_PER_BLOCK + 9), EndsReader(label="b", num_rows=70)]
+    ray.get(coordinator.begin.remote())
+    ray.get(coordinator.report.remote([(shard.shard_id, shard.num_rows) for shard in shards], True))
+    yield packed("shards", [(shard, frozenset()) for shard in shards])
+
+
 def write_images(folder, num_images, poison):
     """So many files, of which those by number in ``poison`` hold that."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +108,7 @@ def work(inputs, output, loading=""):
     """The features of these inputs by the graph of toys."""
     graph = Graph((Pixels(), Features(loading=loading)), output=("image_id", "uri", "image_features", "problem"))
     return Work(
-        inputs=(str(inputs),),
+        inputs=tuple(map(str, inputs)),
         options=SourceOptions(rows_per_shard=4 * ROWS_PER_BLOCK),
         num_views=1,
         graph=graph,
