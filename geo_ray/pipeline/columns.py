@@ -8,6 +8,7 @@ import numpy as np
 Batch = dict[str, np.ndarray]  # column name -> array; every array has the same leading axis
 
 HAS_LOCATION = "has_location"  # left out as asked, so no failure
+KILLS_WORKER = "kills_worker"
 CODES = {
     "empty": "the file has no bytes",
     "not_a_file": "the path is a directory or another thing that can't be read as a file",
@@ -22,6 +23,7 @@ CODES = {
     "undecodable": "the bytes are not an image in a supported format, or end too early",
     "too_large": "the image has more pixels or bytes than allowed",
     "no_answer": "the model gave no finite answer",
+    KILLS_WORKER: "the process that was to answer the image ended each time, as by a crash or for want of memory",
     HAS_LOCATION: "the photo's EXIF says where it was taken, and such photos were to be skipped",
 }
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 
 import ray
+import ray._private.worker
 import ray.data
 
 from geo_ray.errors import InputError
@@ -27,17 +28,33 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[dict[str, f
         address = os.environ.get("RAY_ADDRESS", "local")
     # Errors that matter are raised where results are asked for; others are of Ray's own actors, when they are killed.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    if address == "local":
-        _start_local(num_cpus or (os.cpu_count() or 1) + 2)
-    else:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of this process, for the reason below
-        with _stderr_to_nowhere():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    _quiet_data()
+    with _reports_to_nowhere():
+        if address == "local":
+            _start_local(num_cpus or (os.cpu_count() or 1) + 2)
+        else:
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of this process, for the reason below
+            with _stderr_to_nowhere():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _quiet_data()
+        try:
+            yield ray.cluster_resources()
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _reports_to_nowhere() -> Iterator[None]:
+    """Drops the paragraph that Ray prints on the driver's output for each process that dies, while the context lasts.
+
+    No setting of Ray 2.60 does: what a thread receives of the cluster's errors goes to this function, whatever
+    ``log_to_driver`` says. Ray's log files have it all, and what died is told by who waited for it.
+    """
+    kept = ray._private.worker.print_to_stdstream
+    ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
     try:
-        yield ray.cluster_resources()
+        yield
     finally:
-        ray.shutdown()
+        ray._private.worker.print_to_stdstream = kept
 
 
 def _start_local(num_cpus: int) -> None:

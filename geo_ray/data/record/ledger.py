@@ -6,12 +6,14 @@ predictions/    the same rows in files of a sensible size, made of the parts at 
 ledger.json     which blocks are in which of these files
 left_out.json   how many files were left out of which shard, for which reason
 events.jsonl    what happened when
+deaths.json     in which rows of which blocks workers have died, where some have
 manifest.json, _SUCCESS    written last
 """
 
 import dataclasses
 import hashlib
 import json
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -24,7 +26,9 @@ from geo_ray.errors import OutputError
 RUN, EVENTS, MANIFEST, SUCCESS, LEDGER = "run.json", "events.jsonl", "manifest.json", "_SUCCESS", "ledger.json"
 LEFT_OUT = "left_out.json"
 PARTS, PREDICTIONS = "parts", "predictions"
+DEATHS = "deaths.json"
 SUFFIX = ".parquet"
+_EVENT = threading.Lock()  # events come of several threads, and each writes the whole file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +129,11 @@ class Ledger:
 
     def event(self, name: str, **details: Any) -> None:
         """Append a line to ``events.jsonl``."""
-        if self._events is None:
-            self._events = (self.store.read(EVENTS) or b"").decode().splitlines()
-        self._events.append(json.dumps({"time": time.time(), "event": name} | details))
-        self.store.write(EVENTS, ("\n".join(self._events) + "\n").encode())
+        with _EVENT:
+            if self._events is None:
+                self._events = (self.store.read(EVENTS) or b"").decode().splitlines()
+            self._events.append(json.dumps({"time": time.time(), "event": name} | details))
+            self.store.write(EVENTS, ("\n".join(self._events) + "\n").encode())
 
     def reopen(self) -> None:
         """Take back that the run is complete, while it is being completed again."""

@@ -18,11 +18,12 @@ import ray
 
 from geo_ray.data.record.blocks import Block, Done
 from geo_ray.data.record.ledger import Ledger
-from geo_ray.data.run.coordinator import told_to_stop
+from geo_ray.data.run.coordinator import Announcer
+from geo_ray.data.run.deaths import READS, Act, Attempt, Span, Told, tries
 from geo_ray.data.run.trace import note
 from geo_ray.data.sources import Row, Shard, SourceOptions, batches, open_sources
 from geo_ray.data.sources.containers import ContainerShard
-from geo_ray.pipeline.columns import Batch
+from geo_ray.pipeline.columns import KILLS_WORKER, Batch, num_rows
 from geo_ray.remote_files import Verdict, judge
 
 MAX_RAW_BYTES = 64 * 2**20  # of a block's image files; of larger ones pixels travel, whose size is known
@@ -38,9 +39,14 @@ SHARDS_ALONE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """A block's images on their way to a worker: batches, each before decoding or (``decoded``) after it."""
+    """A block's images on their way to a worker: batches, each before decoding or (``decoded``) after it.
+
+    ``label`` is that of their shard, ``first_row`` the first one's number in it.
+    """
 
     block: Block
+    label: str = ""
+    first_row: int = 0
     batches: tuple[tuple[bool, Batch], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     failure: str = ""
@@ -75,6 +81,54 @@ class _Ahead(Iterator[Row | None]):
         return not self._next
 
 
+_Held = tuple[int, bool, Batch]  # the number of its first row in the block, whether it is decoded, and a batch
+
+
+class _Watch:
+    """Says what a reading task is about to do with a block: once, and step by step where a process has died of it."""
+
+    def __init__(self, announcer: Announcer | None, shard: Shard, number: int, first_row: int) -> None:
+        self.first_row = first_row
+        self._announcer, self._shard, self._number = announcer, shard, number
+        self.told = self._say("reading", (0, 0))
+        self.careful = bool(self.told.died or self.told.num_read)
+
+    def reading(self, row: int) -> None:
+        """What comes from this row of the block on is read."""
+        if self.careful:
+            self._say("reading", (row, row))
+
+    def decoding(self, span: Span, batch: Batch) -> None:
+        """These rows are decoded."""
+        if self.careful:
+            self._say("decoding", span, str(batch["image_id"][0]) if span[1] - span[0] == 1 else "")
+
+    def end(self) -> None:
+        """Nothing more is done with the block here."""
+        if self._announcer is not None:
+            self._announcer.end(self._attempt("reading", (0, 0)))
+
+    def _say(self, act: Act, span: Span, image_id: str = "") -> Told:
+        return Told() if self._announcer is None else self._announcer.begin(self._attempt(act, span, image_id))
+
+    def _attempt(self, act: Act, span: Span, image_id: str = "") -> Attempt:
+        assert self._announcer is not None
+        return Attempt(
+            shard_id=self._shard.shard_id,
+            number=self._number,
+            act=act,
+            span=span,
+            process=self._announcer.process,
+            label=self._shard.label,
+            first_row=self.first_row,
+            image_id=image_id,
+        )
+
+
+def _failed(shard: Shard, why: str) -> Images:
+    return Images(block=Block(shard.shard_id, 0, last=False), failure=f"{shard.label}: {why}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class BlockReader:
     """Reads shards as blocks; images are decoded here too with ``decode_apart``, or where their files are large."""
@@ -85,11 +139,14 @@ class BlockReader:
     rows_per_batch: int
     decode_apart: bool = False
 
-    def blocks(self, shard: Shard, done: frozenset[int]) -> Iterator[Images]:
-        """The shard's blocks but those that are done; one with a ``failure`` where the shard can't be read."""
+    def blocks(self, shard: Shard, done: frozenset[int], announcer: Announcer | None = None) -> Iterator[Images]:
+        """The shard's blocks but those that are done; one with a ``failure`` where the shard can't be read.
+
+        Each is announced before it is read; none follow when the run is to end.
+        """
         for number in range(1, READ_TRIES + 1):
             try:
-                for images in self._blocks(shard, done):
+                for images in self._blocks(shard, done, announcer):
                     yield images
                     done |= {images.block.number}
                 return
@@ -98,40 +155,67 @@ class BlockReader:
                 if verdict is Verdict.BUG:
                     raise
                 if number == READ_TRIES:
-                    block = Block(shard.shard_id, 0, last=False)
-                    yield Images(block=block, failure=f"{shard.label}: {' '.join(str(error).split())}")
+                    yield _failed(shard, " ".join(str(error).split()))
                 else:
                     time.sleep(2.0**number)
 
-    def _blocks(self, shard: Shard, done: frozenset[int]) -> Iterator[Images]:
-        rows = _Ahead(shard.rows_but(lambda number: number // self.rows_per_block in done))
+    def _blocks(self, shard: Shard, done: frozenset[int], announcer: Announcer | None) -> Iterator[Images]:
+        rows: _Ahead | None = None
         for number in itertools.count():
-            start, here = time.perf_counter(), itertools.islice(rows, self.rows_per_block)
+            watch = _Watch(announcer, shard, number, number * self.rows_per_block)
+            if watch.told.stop:
+                return
+            if watch.told.num_read >= READS:
+                yield _failed(
+                    shard, f"{READS} times the process ended that read it from image {watch.first_row + 1} on"
+                )
+                return
+            start = time.perf_counter()
+            rows = rows or _Ahead(shard.rows_but(lambda number: number // self.rows_per_block in done))
+            here = itertools.islice(rows, self.rows_per_block)
             packed: tuple[tuple[bool, Batch], ...] = ()
             seconds: dict[str, float] = {}
             if number in done:
                 for _ in here:
                     pass
             else:
-                packed, seconds = self._pack(row for row in here if row is not None)
+                packed, seconds = self._pack((row for row in here if row is not None), watch)
                 seconds["read"] = time.perf_counter() - start - sum(seconds.values())
             block = Block(shard.shard_id, number, last=rows.ended)
+            watch.end()
             if number not in done:
                 note("read", block, sum(len(batch["image_id"]) for _, batch in packed))
-                yield Images(block=block, batches=packed, seconds=seconds)
+                yield Images(block=block, label=shard.label, first_row=watch.first_row, batches=packed, seconds=seconds)
             if block.last:
                 return
 
-    def _pack(self, rows: Iterator[Row]) -> tuple[tuple[tuple[bool, Batch], ...], dict[str, float]]:
-        held: list[tuple[bool, Batch]] = []
+    def _pack(self, rows: Iterator[Row], watch: "_Watch") -> tuple[tuple[tuple[bool, Batch], ...], dict[str, float]]:
+        held: list[_Held] = []
         seconds: dict[str, float] = defaultdict(float)
-        size = 0
+        size = num_read = 0
         for batch in batches(rows, self.num_views, self.rows_per_batch, MAX_RAW_BYTES):
             size += _num_bytes(batch)
-            held.append((False, batch))
+            held.append((num_read, False, batch))
+            num_read += num_rows(batch)
             if self.decode_apart or size > MAX_RAW_BYTES:
-                held = [pair if pair[0] else (True, self._decode(pair[1], seconds)) for pair in held]
-        return tuple(held), dict(seconds)
+                held = [piece for one in held for piece in self._decoded(one, watch, seconds)]
+                watch.reading(num_read)
+        return tuple((decoded, batch) for _, decoded, batch in held), dict(seconds)
+
+    def _decoded(self, held: "_Held", watch: "_Watch", seconds: dict[str, float]) -> "list[_Held]":
+        """A batch after decoding; in pieces that are announced, where a process has died of its block."""
+        start, decoded, batch = held
+        if decoded:
+            return [held]
+        whole = (start, start + num_rows(batch))
+        spans, blamed = tries(whole, watch.told.died, divide=True) if watch.careful else ([whole], [])
+        batch["problem"][[row - start for row in blamed]] = KILLS_WORKER
+        pieces = []
+        for first, stop in spans:
+            piece = {name: column[first - start : stop - start] for name, column in batch.items()}
+            watch.decoding((first, stop), piece)
+            pieces.append((first, True, self._decode(piece, seconds)))
+        return sorted(pieces, key=lambda piece: piece[0])
 
     def _decode(self, batch: Batch, seconds: dict[str, float]) -> Batch:
         answer: Batch
@@ -189,10 +273,9 @@ def _undone(shards: list[Shard], done: Done, per_task: int) -> Iterator[pa.Table
 
 def read_blocks(rows: pa.Table, reader: BlockReader, coordinator: Any) -> Iterator[pa.Table]:
     """A row for each block of the shards in this row; a task."""
+    announcer = Announcer(coordinator=coordinator)
     for shard, done in pickle.loads(rows["shards"][0].as_buffer()):
-        for images in reader.blocks(shard, done):
-            if told_to_stop(coordinator):
-                return
+        for images in reader.blocks(shard, done, announcer):
             yield packed("images", images)
         if isinstance(shard, ContainerShard) and shard.left_out:
             ray.get(coordinator.leave_out.remote(shard.shard_id, dict(shard.left_out)))

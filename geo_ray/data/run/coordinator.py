@@ -1,10 +1,15 @@
-"""What the driver of a bulk run and those who list and read share. Light to import, as it is a process of its own."""
+"""What the driver of a bulk run and its processes share. Light to import, as it is a process of its own."""
 
-from dataclasses import dataclass
+import json
+import uuid
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
+
+from geo_ray.data.record.ledger import DEATHS, Ledger
+from geo_ray.data.run.deaths import Attempt, Deaths, Event, Told
 
 
 @dataclass(frozen=True)
@@ -16,12 +21,14 @@ class Listed:
 
 
 class Coordinator:
-    """Knows what has been listed, and tells those who list and read whether to go on. An actor beside the driver.
+    """Knows what has been listed and who has died, and tells those at work what to do. An actor beside the driver.
 
-    Restarted, it knows nothing: it then ends the listing, and with it the pass.
+    Restarted, it knows only of deaths, by the record: it then ends the listing, and with it the pass.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._deaths = Deaths(died=_spans(ledger))
         self._shard_ids: list[str] | None = None
         self._listed, self._stopped = Listed(), False
         self._left_out: dict[str, dict[str, int]] = {}
@@ -60,14 +67,60 @@ class Coordinator:
         """Nothing new is begun from now on."""
         self._stopped = True
 
-    def stopped(self) -> bool:
-        """Whether the run is to end."""
-        return self._stopped
+    def begin_block(self, attempt: Attempt) -> Told:
+        """Note what a process is about to do with a block; what it must know of it."""
+        if self._deaths.begin(attempt):
+            self._ledger.store.write(DEATHS, json.dumps(self._deaths.died).encode())
+        return self._deaths.told(attempt, self._stopped)
+
+    def end_block(self, attempt: Attempt) -> None:
+        """The process is through with the block."""
+        self._deaths.end(attempt)
+
+    def begin_loading(self, worker: str, process: str) -> int:
+        """A worker's process begins to load the model: how many before it have died at that."""
+        return self._deaths.begin_loading(worker, process)
+
+    def end_loading(self, worker: str) -> None:
+        """It has loaded it."""
+        self._deaths.end_loading(worker)
+
+    def take_events(self) -> list[Event]:
+        """What has happened since this was asked last."""
+        return self._deaths.take_events()
 
 
-def told_to_stop(coordinator: Any) -> bool:
-    """Whether the run is to end; while the coordinator is being started again, it goes on."""
-    try:
-        return bool(ray.get(coordinator.stopped.remote()))
-    except RayActorError:
-        return False
+def _spans(ledger: Ledger) -> dict[str, list[tuple[int, int]]]:
+    held: dict[str, list[list[int]]] = json.loads(ledger.store.read(DEATHS) or b"{}")
+    return {name: [(first, stop) for first, stop in spans] for name, spans in held.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announcer:
+    """Tells the coordinator what this process is about to do; while that is being started again, work goes on."""
+
+    coordinator: Any
+    process: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def begin(self, attempt: Attempt) -> Told:
+        """What is known of the block that this is about. Ends what the process has begun with it before."""
+        try:
+            told: Told = ray.get(self.coordinator.begin_block.remote(attempt))
+        except RayActorError:
+            return Told()
+        return told
+
+    def end(self, attempt: Attempt) -> None:
+        """The process is through with the block."""
+        self.coordinator.end_block.remote(attempt)  # in order with what it begins next, so nobody waits
+
+    def begin_loading(self, worker: str) -> int:
+        """How many processes of this worker have died while they loaded the model."""
+        try:
+            return int(ray.get(self.coordinator.begin_loading.remote(worker, self.process)))
+        except RayActorError:
+            return 0
+
+    def end_loading(self, worker: str) -> None:
+        """It has loaded it."""
+        self.coordinator.end_loading.remote(worker)

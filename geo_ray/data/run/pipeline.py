@@ -18,6 +18,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError, RayTaskError
+from tqdm import tqdm
 
 from geo_ray.data.record.ledger import Ledger
 from geo_ray.data.run.block_reader import BlockReader, list_shards, read_blocks
@@ -25,14 +26,14 @@ from geo_ray.data.run.coordinator import Coordinator, Listed
 from geo_ray.data.run.stalls import EndsWhenShort
 from geo_ray.data.run.worker import Answered, BlockAnswerer
 from geo_ray.data.sources import SourceOptions
-from geo_ray.errors import GeoRayError, RunStoppedError
+from geo_ray.errors import GeoRayError, OutputError, RunStoppedError
 from geo_ray.pipeline.graph import Graph
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place, beside_driver
 
 MAX_PASSES = 5  # in a row that commit nothing new
 PAUSE_S = 10.0  # before the second of these, twice that before the third: nodes that died are noticed after 30 s
-STOP_TOLD_EVERY_S = 0.5
+ATTENDED_EVERY_S = 0.5
 CPUS_TO_LIST, CPUS_TO_READ = 0.01, 0.5  # different, or Ray Data runs both in one task, and nothing side by side
 
 
@@ -172,10 +173,10 @@ def _try_pass(
     work: Work, place: Place, runtime: Runtime, see: Callable[[Answered, Listed], None], stop: threading.Event
 ) -> tuple[Outcome, str]:
     """What a pass has listed and could not read, and what broke it; empty where it came to its end."""
-    coordinator = ray.remote(max_restarts=-1, **beside_driver())(Coordinator).remote()
+    coordinator = ray.remote(max_restarts=-1, **beside_driver())(Coordinator).remote(work.ledger)
     failures: dict[str, str] = {}
     try:
-        with _stop_told(stop, coordinator):
+        with _attended(coordinator, stop, work.ledger):
             for answered, listed in _pass(work, place, runtime, coordinator):
                 if answered.failure:
                     failures[answered.block.shard_id] = answered.failure
@@ -194,23 +195,31 @@ def _try_pass(
 
 
 @contextlib.contextmanager
-def _stop_told(stop: threading.Event, coordinator: Any) -> Iterator[None]:
-    """Tells the coordinator that ``stop`` is set, also while no block comes, and again as it forgets when it dies."""
+def _attended(coordinator: Any, stop: threading.Event, ledger: Ledger) -> Iterator[None]:
+    """Tells the coordinator that ``stop`` is set, again as it forgets when it dies, and tells what it has seen.
+
+    Also while no block comes, as where a worker dies again and again.
+    """
     ended = threading.Event()
 
-    def tell() -> None:
-        while not ended.wait(STOP_TOLD_EVERY_S):
-            if stop.is_set():
-                with contextlib.suppress(RayError):
+    def attend() -> None:
+        going_on = True
+        while going_on:
+            going_on = not ended.wait(ATTENDED_EVERY_S)
+            with contextlib.suppress(RayError, OutputError):  # an output that can't be written ends the run elsewhere
+                if stop.is_set():
                     ray.get(coordinator.stop.remote())
+                for event in ray.get(coordinator.take_events.remote()):
+                    tqdm.write(event["text"])
+                    ledger.event(**event)
 
-    teller = threading.Thread(target=tell, name="stop", daemon=True)
-    teller.start()
+    attendant = threading.Thread(target=attend, name="coordinator", daemon=True)
+    attendant.start()
     try:
         yield
     finally:
         ended.set()
-        teller.join()
+        attendant.join()
 
 
 def _pass(work: Work, place: Place, runtime: Runtime, coordinator: Any) -> Iterator[tuple[Answered, Listed]]:

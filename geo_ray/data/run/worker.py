@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
+from ray.exceptions import RayError
 from ray.util import metrics
 
 from geo_ray.data.record.blocks import Block
@@ -18,12 +20,16 @@ from geo_ray.data.record.ledger import Ledger
 from geo_ray.data.record.output_tables import feature_table, prediction_table
 from geo_ray.data.record.prediction_files import count_problems, parquet_bytes
 from geo_ray.data.run.block_reader import Images, packed
-from geo_ray.data.run.coordinator import told_to_stop
+from geo_ray.data.run.coordinator import Announcer
+from geo_ray.data.run.deaths import LOADS, Attempt, Span, tries
 from geo_ray.data.run.trace import note
-from geo_ray.pipeline.columns import Batch
+from geo_ray.errors import BundleError, GeoRayError, IndexUnavailableError
+from geo_ray.pipeline.columns import KILLS_WORKER, Batch, num_rows
 from geo_ray.pipeline.graph import BuiltGraph, Graph
 from geo_ray.pipeline.local import slices
 from geo_ray.pipeline.stage import Runtime
+
+MORE_MEMORY = "have fewer workers (--workers), or more memory set aside for each (--worker-memory)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +59,8 @@ def _timed(built: BuiltGraph, batch: Batch, seconds: dict[str, float]) -> Batch:
 class BlockAnswerer:
     """Answers blocks by a graph and commits them, in an actor.
 
-    Of calls at a time one computes; others unpack their images or write their answers meanwhile.
+    Of calls at a time one computes; others unpack their images or write their answers meanwhile. A model that can't be
+    loaded is an error of the first call: of one in the making of an actor Ray tries again, and loses the reason.
     """
 
     def __init__(
@@ -66,16 +73,36 @@ class BlockAnswerer:
         features: bool,
         coordinator: Any,
     ) -> None:
-        self._head, self._tail = head.build(runtime), tail.build(runtime)
-        self._coordinator = coordinator
+        self._announcer = Announcer(coordinator=coordinator)
+        self._refusal: GeoRayError | None = None
+        self._load(head, tail, runtime)
         self._ledger, self._rows_per_batch = ledger, rows_per_batch
         self._table = feature_table if features else prediction_table
         self._turn = threading.Lock()
         self._images = metrics.Counter("geo_ray_images", "Images answered, by problem", ("problem",))
         self._seconds = metrics.Counter("geo_ray_stage_seconds", "Seconds spent in each stage", ("stage",))
 
+    def _load(self, head: Graph, tail: Graph, runtime: Runtime) -> None:
+        worker = ray.get_runtime_context().get_actor_id() or ""
+        if self._announcer.begin_loading(worker) >= LOADS:
+            why = f"{LOADS} times the process of a worker ended while it loaded the model, as where memory runs out"
+            self._refusal = BundleError(f"{why}; {MORE_MEMORY}")
+            return
+        try:
+            self._head, self._tail = head.build(runtime), tail.build(runtime)
+        except (RayError, IndexUnavailableError):
+            raise  # what died may come back
+        except GeoRayError as error:
+            self._refusal = error
+        except Exception as error:
+            why = f"a worker can't load the model: {type(error).__name__}: {' '.join(str(error).split())}"
+            self._refusal = BundleError(f"{why}; {MORE_MEMORY}" if _is_of_memory(error) else why)
+        self._announcer.end_loading(worker)
+
     def __call__(self, rows: pa.Table) -> pa.Table:
         """What became of the block in this row."""
+        if self._refusal is not None:
+            raise self._refusal
         images: Images = pickle.loads(rows["images"][0].as_buffer())
         answered = Answered(block=images.block, failure=images.failure) if images.failure else self._answer(images)
         return packed("answered", answered)
@@ -83,9 +110,9 @@ class BlockAnswerer:
     def _answer(self, images: Images) -> Answered:
         seconds: dict[str, float] = defaultdict(float, images.seconds)
         with self._turn:
-            if told_to_stop(self._coordinator):  # many blocks may wait, and the time until a node goes may be short
-                return Answered(block=images.block)
-            tables = [self._table(self._run(*batch, seconds)) for batch in self._parts(images)]
+            tables = self._tables(images, seconds)
+        if tables is None:  # many blocks may wait, and the time until a node goes may be short
+            return Answered(block=images.block)
         table = pa.concat_tables(tables) if tables else self._table(self._blank())
         start = time.perf_counter()
         self._ledger.commit(images.block, parquet_bytes(table))
@@ -102,8 +129,39 @@ class BlockAnswerer:
             done_at=time.time(),
         )
 
-    def _parts(self, images: Images) -> Iterator[tuple[bool, Batch]]:
-        for decoded, batch in images.batches:
+    def _tables(self, images: Images, seconds: dict[str, float]) -> list[pa.Table] | None:
+        """The block's answers in order; None where the run is to end."""
+        whole = (0, sum(num_rows(batch) for _, batch in images.batches))
+        attempt = self._attempt(images, whole)
+        told = self._announcer.begin(attempt)
+        if told.stop:
+            self._announcer.end(attempt)
+            return None
+        spans, blamed = tries(whole, told.died)
+        for row in blamed:
+            _leave_out(images, row)
+        tables: dict[Span, list[pa.Table]] = {}
+        for span in spans:
+            if told.died:
+                self._announcer.begin(self._attempt(images, span))
+            tables[span] = [self._table(self._run(*batch, seconds)) for batch in self._parts(images, span)]
+        self._announcer.end(attempt)
+        return [table for span in sorted(tables) for table in tables[span]]
+
+    def _attempt(self, images: Images, span: Span) -> Attempt:
+        return Attempt(
+            shard_id=images.block.shard_id,
+            number=images.block.number,
+            act="answering",
+            span=span,
+            process=self._announcer.process,
+            label=images.label,
+            first_row=images.first_row,
+            image_id=_id_at(images, span[0]) if span[1] - span[0] == 1 else "",
+        )
+
+    def _parts(self, images: Images, span: Span) -> Iterator[tuple[bool, Batch]]:
+        for decoded, batch in rows_of(images, span):
             for part in slices(batch, self._rows_per_batch):
                 note("begun", images.block, len(part["image_id"]))
                 yield decoded, part
@@ -121,3 +179,28 @@ class BlockAnswerer:
             self._images.inc(count, {"problem": problem or "none"}) if count else None
         for stage, taken in seconds.items():
             self._seconds.inc(taken, {"stage": stage}) if taken > 0 else None
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "out of memory" in str(error)
+
+
+def rows_of(images: Images, span: Span) -> Iterator[tuple[bool, Batch]]:
+    """What the block's batches have of these rows."""
+    start = 0
+    for decoded, batch in images.batches:
+        first, stop = max(span[0] - start, 0), min(span[1] - start, num_rows(batch))
+        if first < stop:
+            yield decoded, {name: column[first:stop] for name, column in batch.items()}
+        start += num_rows(batch)
+
+
+def _id_at(images: Images, row: int) -> str:
+    ((_, batch),) = rows_of(images, (row, row + 1))
+    return str(batch["image_id"][0])
+
+
+def _leave_out(images: Images, row: int) -> None:
+    """Give a row the problem of those that are not tried any more."""
+    ((_, batch),) = rows_of(images, (row, row + 1))
+    batch["problem"][:] = KILLS_WORKER

@@ -17,6 +17,8 @@ from geo_ray.data.record.blocks import Block, Done
 from geo_ray.data.record.ledger import Ledger
 from geo_ray.data.run import block_reader
 from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES, MAX_ROWS, READ_TRIES, BlockReader, rows_per_block
+from geo_ray.data.run.coordinator import Announcer
+from geo_ray.data.run.deaths import READS, Told
 from geo_ray.data.sources import Input, Row, Shard, SourceOptions, open_sources, reading
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.graph import graph_of
@@ -280,7 +282,7 @@ class Board:
 
     def __init__(self, stop_after=None):
         self.reported, self.complete, self.stop_after = [], False, stop_after
-        self.begin = self.report = self.stopped = self
+        self.begin = self.report = self
         self.leave_out = SimpleNamespace(remote=lambda shard_id, counts: None)
         self.remote = self._told
 
@@ -326,10 +328,64 @@ def test_a_listing_ends_when_the_run_is_to_end(monkeypatch):
     assert not board.complete
 
 
+@dataclass(frozen=True, kw_only=True)
+class Teller(Announcer):
+    """Tells a reading task of a block by its number, and keeps what it said."""
+
+    coordinator: object = None
+    told: dict[int, Told] = field(default_factory=dict)
+    said: list[object] = field(default_factory=list)
+
+    def begin(self, attempt):
+        self.said.append((attempt.act, attempt.number, attempt.span, attempt.image_id))
+        return self.told.get(attempt.number, Told())
+
+    def end(self, attempt):
+        self.said.append("end")
+
+
+def test_a_block_is_announced_once_before_it_is_read():
+    teller = Teller()
+    assert len(list(reader().blocks(shard_of(6), frozenset({0}), teller))) == 1
+    assert teller.said == [("reading", 0, (0, 0), ""), "end", ("reading", 1, (0, 0), ""), "end"]
+
+
+def test_nothing_is_read_when_the_run_is_to_end():
+    (images,) = reader().blocks(shard_of(10), frozenset(), Teller(told={1: Told(stop=True)}))
+    assert images.block.number == 0
+
+
+def test_a_shard_whose_readers_die_is_one_that_cannot_be_read():
+    good, failed = reader().blocks(shard_of(10), frozenset(), Teller(told={1: Told(num_read=READS)}))
+    assert (good.block.number, good.failure) == (0, "")
+    assert failed.failure == "a: 3 times the process ended that read it from image 5 on"
+
+
+def test_where_a_reader_has_died_it_decodes_step_by_step(monkeypatch):
+    decoded = []
+
+    def decode(self, batch, seconds):
+        decoded.append(batch["image_id"].tolist())
+        return batch
+
+    monkeypatch.setattr(BlockReader, "_decode", decode)
+    teller = Teller(told={0: Told(num_read=1, died=((1, 3), (1, 2), (1, 2)))})
+    (images,) = reader(decode_apart=True, rows_per_block=5).blocks(shard_of(5), frozenset(), teller)
+    assert numbers(images) == [0, 1, 2, 3, 4]
+    problems = [problem for _, batch in images.batches for problem in batch["problem"]]
+    assert problems == ["", "kills_worker", "", "", ""]
+    assert all(is_decoded for is_decoded, _ in images.batches)
+    assert [said for said in teller.said if said[0] == "decoding"] == [
+        ("decoding", 0, (0, 1), "a/0"), ("decoding", 0, (1, 2), "a/1"), ("decoding", 0, (2, 3), "a/2"),
+        ("decoding", 0, (3, 4), "a/3"), ("decoding", 0, (4, 5), "a/4"),
+    ]  # fmt: skip
+    assert [said[2] for said in teller.said if said[0] == "reading"] == [(0, 0), (3, 3), (5, 5)]
+
+
 def test_a_reading_task_reads_all_of_its_shards(monkeypatch):
-    monkeypatch.setattr(block_reader.ray, "get", lambda value: value is None)
+    monkeypatch.setattr(block_reader, "Announcer", lambda coordinator: Teller())
     group = [(shard_of(6), frozenset()), (shard_of(5), frozenset({0}))]
-    rows = block_reader.read_blocks(block_reader.packed("shards", group), reader(), Board())
+    rows = block_reader.read_blocks(block_reader.packed("shards", group), reader(), None)
     blocks = [pickle.loads(row["images"][0].as_buffer()).block for row in rows]
     assert [(block.shard_id, block.number) for block in blocks] == [
         (group[0][0].shard_id, 0), (group[0][0].shard_id, 1), (group[1][0].shard_id, 1)
