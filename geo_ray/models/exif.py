@@ -3,7 +3,6 @@
 These are true positions of people's photos: nothing here logs them or puts them into a message.
 """
 
-import io
 import logging
 import math
 import struct
@@ -14,7 +13,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from geo_ray.models.preprocess import DAMAGE, FORMATS, know_heif
+from geo_ray.models.image_files import DAMAGE, open_image
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 MAX_DEGREES = {"N": 90.0, "S": 90.0, "E": 180.0, "W": 180.0}
@@ -43,9 +42,8 @@ def _hush() -> None:
 
 
 def _gps_tags(content: bytes) -> Mapping[int, Any]:
-    know_heif()
     _hush()
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    with open_image(content) as image:
         # Pillow's own getexif of a PNG decodes the pixels to see whether EXIF comes after them.
         exif = Image.Image.getexif(image)
         if not exif and content.startswith(PNG_START):
