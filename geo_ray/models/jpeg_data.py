@@ -39,33 +39,50 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True)
 class JpegData:
-    """The file's first picture: the segments and scans that decide its pixels, its EXIF, and whether it has an end.
-
-    ``scans`` are where the data of each scan begin in ``content``, ``precise`` whether they say all bits of all
-    coefficients.
-    """
+    """The file's first picture: what decides its pixels (the scans begin at ``start``), and its EXIF."""
 
     content: bytes
+    start: int
     exif: bytes
     frame: Frame
-    scans: tuple[int, ...]
-    ended: bool
-    precise: bool
+    components: bytes  # their numbers
 
-    @property
-    def without_tail(self) -> bytes:
-        """The same, but for the last data that are there."""
-        end = len(self.content) - len(END)
-        return self.content[: max(self.scans[-1], end - TAIL_BYTES)] + END
+    def ended(self) -> tuple[bytes, bytes]:
+        """The picture of what data there are, with an end; and the same without the last of them.
+
+        ``ValueError`` where whole scans are missing.
+        """
+        stop, scans = self._scans()
+        if not _precise(self.components, [self.content[at:end] for at, end in scans]):
+            raise ValueError("scans are missing")
+        data = self.content[:stop].rstrip(b"\xff")
+        return data + END, data[: max(scans[-1][1], len(data) - TAIL_BYTES)] + END
+
+    def _scans(self) -> tuple[int, list[tuple[int, int]]]:
+        """Where data and whole segments end, and start and end of each scan's header (but for marker and length)."""
+        scans, at = list[tuple[int, int]](), self.start
+        while found := MARKER.search(self.content, at):
+            marker, at = found[1][0], found.end()
+            if marker in (SOI, EOI):
+                return found.start(), scans
+            if marker not in TABLES and marker not in (SOS, DNL, COM) and not 0xE0 <= marker <= 0xEF:
+                continue  # libjpeg knows better what to make of damaged data
+            end = at + int.from_bytes(self.content[at : at + 2])
+            if not at + 2 <= end <= len(self.content):
+                return found.start(), scans
+            if marker == SOS:
+                scans.append((at + 2, end))
+            at = end
+        return len(self.content), scans
 
 
 def jpeg_data(content: bytes) -> JpegData | None:
-    """What decides a JPEG's pixels, ended where it has no end; None where nothing can be made of it.
+    """What decides a JPEG's pixels; None where nothing can be made of it.
 
     Segments of no concern to pixels are left out, whatever they hold. Where the length of one is wrong, what follows
     is looked for in it.
     """
-    if not content.startswith(START + b"\xff"):
+    if not content.startswith(START):
         return None
     for trusting in (True, False):
         found = _header(content, trusting)
@@ -86,15 +103,18 @@ def _header(content: bytes, trusting: bool) -> JpegData | None:
             kept.append(content[start:end])
         elif marker == 0xE1 and body.startswith(EXIF):
             exif += body[len(EXIF) :] if exif else body
-        elif marker == SOS and len(frame) >= 9:
-            return _picture(b"".join(kept), content, start, frame, exif)
+        elif marker == SOS and len(frame) >= 9:  # one component at least
+            header, shape = b"".join(kept), _frame(frame, body)
+            return shape and JpegData(
+                content=b"".join((header, memoryview(content)[start:])), start=len(header), exif=exif, frame=shape, components=frame[6::3]
+            )
     return None
 
 
 def _segments(content: bytes, trusting: bool) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment, up to the first scan's; a JPEG inside of another segment is stepped over.
 
-    With ``trusting``, segments are as long as they say.
+    With ``trusting``, segments are as long as they say where a marker follows.
     """
     at = len(START)
     while found := MARKER.search(content, at):
@@ -109,45 +129,14 @@ def _segments(content: bytes, trusting: bool) -> Iterator[tuple[int, int, int]]:
         if end < at + 2 or end > len(content):
             continue
         yield marker, start, end
-        if trusting or marker in TABLES or marker in FRAMES:
+        if marker in TABLES or marker in FRAMES or (trusting and content[end : end + 1] == b"\xff"):
             at = end
-
-
-def _picture(header: bytes, content: bytes, start: int, frame: bytes, exif: bytes) -> JpegData | None:
-    """The picture whose first scan starts here."""
-    scans, headers, at, ended = list[int](), list[bytes](), start, False
-    stop = len(content)
-    while found := MARKER.search(content, at):
-        marker, at = found[1][0], found.end()
-        if marker in (SOI, EOI):
-            ended, stop = marker == EOI, at - 2
-            break
-        end = at + int.from_bytes(content[at : at + 2])
-        if marker not in TABLES and marker not in (SOS, DNL, COM) and not 0xE0 <= marker <= 0xEF:
-            continue  # libjpeg knows better what to make of damaged data
-        if not at + 2 <= end <= len(content):
-            stop = found.start()
-            break
-        if marker == SOS:
-            headers.append(content[at + 2 : end])
-            scans.append(end - start + len(header))
-        at = end
-    if not scans:
-        return None
-    shape = _frame(frame, headers[0])
-    data = content[start:stop].rstrip(b"\xff") if not ended else content[start:stop]
-    if shape is None or len(header) + len(data) < scans[-1]:
-        return None
-    return JpegData(
-        content=header + data + END, exif=exif, frame=shape, scans=tuple(scans), ended=ended,
-        precise=_precise(frame, headers),
-    )  # fmt: skip
 
 
 def _frame(body: bytes, first_scan: bytes) -> Frame | None:
     height, width, count = struct.unpack_from(">HHB", body, 1)
     factors = tuple(divmod(body[at + 1], 16) for at in range(6, 6 + 3 * count, 3) if at + 1 < len(body))
-    if len(factors) != count or not all(across and down for across, down in factors) or not first_scan:
+    if len(factors) != count or not all(across and down for across, down in factors) or len(first_scan) < 4:
         return None
     return Frame(width=width, height=height, sampling=factors, held=first_scan[0] < count or _spectral(first_scan))
 
@@ -157,13 +146,11 @@ def _spectral(scan: bytes) -> bool:
     return scan[-3:] != b"\x00\x3f\x00"
 
 
-def _precise(frame: bytes, scans: list[bytes]) -> bool:
+def _precise(components: bytes, scans: list[bytes]) -> bool:
     """Whether the scans, the last one to its end, give every coefficient of every component to its last bit."""
-    low = {frame[at]: [1] * 64 for at in range(6, len(frame) - 2, 3)}
+    missing = {(component, number): True for component in components for number in range(64)}
     for scan in scans:
-        if len(scan) < 4:
-            return False
-        for at in range(1, len(scan) - 3, 2):
-            for number in range(scan[-3], min(scan[-2], 63) + 1):
-                low.setdefault(scan[at], [1] * 64)[number] = scan[-1] & 15
-    return all(bits == 0 for component in low.values() for bits in component)
+        first, last, low_bits = scan[-3], min(scan[-2], 63), scan[-1] & 15
+        for component in scan[1:-3:2]:
+            missing |= {(component, number): low_bits > 0 for number in range(first, last + 1)}
+    return not any(missing.values())

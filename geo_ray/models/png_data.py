@@ -48,17 +48,38 @@ def _is_chunk(content: bytes, at: int) -> bool:
 def png_data(content: bytes) -> bytes:
     """The PNG without all that doesn't decide its pixels: texts, profiles, times, further frames.
 
-    Transparency is ancillary, so its checksum isn't looked at either (libpng, png_crc_error).
+    Of chunks that may be left out no checksum is looked at. Where one of the pixels' own is wrong, that of the packed
+    data in them decides; ``ValueError`` where it is wrong too.
     """
     kept, depth, colour = [START], 8, -1
+    packed, doubtful = list[bytes](), False
     for chunk in png_chunks(content):
         if chunk.kind == b"IHDR" and len(chunk.body) >= 10:
             depth, colour = chunk.body[8], chunk.body[9]
-        if chunk.kind in CRITICAL:
+        if chunk.kind == b"IDAT":
+            packed.append(chunk.body)
+            kept.append(_chunk(chunk.kind, chunk.body))
+            doubtful |= len(chunk.raw) == len(kept[-1]) and chunk.raw[-4:] != kept[-1][-4:]
+        elif chunk.kind in CRITICAL:
             kept.append(chunk.raw)
         elif chunk.kind == b"tRNS":
             kept.append(_chunk(b"tRNS", _transparency(chunk.body, depth, colour)))
+    if doubtful:
+        _check_packed(b"".join(packed))
     return b"".join([*kept, _chunk(b"IEND", b"")])
+
+
+def _check_packed(data: bytes) -> None:
+    """Raise ``ValueError`` unless the packed data end with the checksum of what is in them."""
+    stream = zlib.decompressobj()
+    try:
+        while data and not stream.eof:
+            stream.decompress(data, MAX_TEXT_BYTES)
+            data = stream.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError("damaged data") from error
+    if not stream.eof:
+        raise ValueError("damaged data")
 
 
 def _transparency(body: bytes, depth: int, colour: int) -> bytes:

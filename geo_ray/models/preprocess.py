@@ -76,10 +76,9 @@ def decode_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture = open_picture(content)
-            with picture.image:
-                if preprocessing == "fast":
-                    return np.asarray(_square(picture, size, max_pixels))
-                return np.asarray(_scaled_square(picture, size, max_pixels, CROPS[preprocessing]))
+            if preprocessing == "fast":
+                return np.asarray(_square(picture, size, max_pixels))
+            return np.asarray(_scaled_square(picture, size, max_pixels, CROPS[preprocessing]))
     except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageProblem("too_large") from error
     except DAMAGE as error:
@@ -87,11 +86,11 @@ def decode_image(
 
 
 def _square(picture: Picture, size: int, max_pixels: int) -> Image.Image:
-    image = picture.image
-    num_pixels = image.width * image.height
-    drafted = image.draft("RGB", (size, size))  # libjpeg's scaled inverse transform; None for other formats
+    num_pixels = picture.image.width * picture.image.height
+    drafted = picture.image.draft("RGB", (size, size))  # libjpeg's scaled inverse transform; None for other formats
     _check_size(picture, num_pixels, max_pixels)
-    picture.load()
+    picture.load(size)
+    image = picture.image
     # The scaled image is rounded up to whole pixels, padded at the right and below; the box is what the picture covers.
     width, height = drafted[1][2:] if drafted else image.size
     side = min(width, height)
@@ -103,11 +102,10 @@ def _square(picture: Picture, size: int, max_pixels: int) -> Image.Image:
 
 def _scaled_square(picture: Picture, size: int, max_pixels: int, start: Callable[[int], int]) -> Image.Image:
     """The whole image turned upright, scaled and cropped; a crop before that would move the filter's rounding."""
-    image = picture.image
-    _check_size(picture, image.width * image.height, max_pixels)
+    _check_size(picture, picture.image.width * picture.image.height, max_pixels)
     picture.load()
     turn = UPRIGHT.get(picture.orientation())
-    whole = _opaque(_smooth(image))
+    whole = _opaque(_smooth(picture.image))
     whole = whole if turn is None else whole.transpose(turn)
     width, height = (int(size * side / min(whole.size)) for side in whole.size)  # the longer side is rounded down
     if width * height > max_pixels:
