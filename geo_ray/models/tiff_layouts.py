@@ -12,6 +12,7 @@ BITS_PER_SAMPLE, PHOTOMETRIC, PLANES, COLORMAP, INKS, EXTRA, FORMAT = 258, 262, 
 SUBSAMPLING, SEPARATE, SIGNED, YCBCR = 530, 2, 2, 6
 FAX = ("tiff_ccitt", "group3", "group4")  # which may leave out what zero means
 BIG_ENDIAN, WIDE = b"MM", 32
+MAX_SCALE = 65535
 
 
 def settle_layout(image: TiffImagePlugin.TiffImageFile) -> None:
@@ -52,11 +53,21 @@ def _read_by_libtiff(image: TiffImagePlugin.TiffImageFile) -> None:
 
 
 def check_values(image: Image.Image) -> None:
-    """Raise ``ValueError`` for whole numbers of 32 bits without sign that are too large for the scale they are read on.
+    """Raise ``ValueError`` for numbers of 32 bits that lie on none of the scales that they are read on.
 
-    Pillow takes the largest for negative.
+    Those end at 1, 255 or 65535, and what is a little beyond counts as black or white. Pillow takes large numbers
+    without sign for negative ones.
     """
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode == "I":
-        values = np.asarray(image)
-        if SIGNED not in image.tag_v2.get(FORMAT, ()) and (values.min() < 0 or values.max() > 65535):
-            raise ValueError("nothing says which value is white")
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.mode not in ("I", "F"):
+        return
+    values = np.asarray(image)
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if image.mode == "F":
+        known = low >= -0.01 * max(1.0, high) and high <= MAX_SCALE
+    elif SIGNED in image.tag_v2.get(FORMAT, ()):
+        known = high - low <= 16 * MAX_SCALE
+    else:
+        known = low >= 0 and high <= MAX_SCALE
+    if not known:
+        raise ValueError("nothing says which value is white")
