@@ -97,18 +97,24 @@ def _header(content: bytes, trusting: bool) -> JpegData | None:
         body = content[start + 4 : end]
         if marker in FRAMES and not frame:
             frame = body
-        if marker in TABLES or marker in FRAMES or (marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14):
-            kept.append(content[start:end])
-        elif marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
+        if marker in TABLES or marker in FRAMES or _tells_colours(marker, body):
             kept.append(content[start:end])
         elif marker == 0xE1 and body.startswith(EXIF):
             exif += body[len(EXIF) :] if exif else body
         elif marker == SOS and len(frame) >= 9:  # one component at least
             header, shape = b"".join(kept), _frame(frame, body)
-            return shape and JpegData(
-                content=b"".join((header, memoryview(content)[start:])), start=len(header), exif=exif, frame=shape, components=frame[6::3]
-            )
+            if shape is None:
+                return None
+            whole = b"".join((header, memoryview(content)[start:]))
+            return JpegData(content=whole, start=len(header), exif=exif, frame=shape, components=frame[6::3])
     return None
+
+
+def _tells_colours(marker: int, body: bytes) -> bool:
+    """Whether a segment is one of the two that say what the components are, and as long as libjpeg wants it."""
+    return (marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14) or (
+        marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12
+    )
 
 
 def _segments(content: bytes, trusting: bool) -> Iterator[tuple[int, int, int]]:

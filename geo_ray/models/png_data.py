@@ -8,6 +8,7 @@ from dataclasses import dataclass
 START = b"\x89PNG\r\n\x1a\n"
 CRITICAL = (b"IHDR", b"PLTE", b"IDAT")
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+EXIF_KEYWORDS = (b"Raw profile type exif", b"Raw profile type APP1")
 MAX_TEXT_BYTES = 2**24
 GREY = 0
 
@@ -94,14 +95,12 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png_texts(content: bytes) -> dict[bytes, bytes]:
-    """The texts of a PNG by their keywords, unpacked; of each no more than 16 MiB."""
-    texts = dict[bytes, bytes]()
+def png_texts(content: bytes, keywords: tuple[bytes, ...] = ()) -> Iterator[tuple[bytes, bytes]]:
+    """Keyword and text of each text in a PNG, or of those of some keywords; unpacked, of each no more than 16 MiB."""
     for chunk in png_chunks(content):
-        if chunk.kind in TEXTS:
-            key, _, value = chunk.body.partition(b"\0")
-            texts[key] = _unpacked(chunk.kind, value)
-    return texts
+        key, _, value = chunk.body.partition(b"\0")
+        if chunk.kind in TEXTS and (not keywords or key in keywords):
+            yield key, _unpacked(chunk.kind, value)
 
 
 def _unpacked(kind: bytes, value: bytes) -> bytes:
@@ -110,7 +109,7 @@ def _unpacked(kind: bytes, value: bytes) -> bytes:
         value = value[1:]
     elif kind == b"iTXt":
         packed = value[:1] == b"\x01"
-        value = (value[2:].split(b"\0", 2) + [b"", b""])[2]
+        value = value[2:].split(b"\0", 2)[-1]  # behind the language and the keyword in it
     if not packed:
         return value
     try:
@@ -120,13 +119,12 @@ def _unpacked(kind: bytes, value: bytes) -> bytes:
 
 
 def png_exif(content: bytes) -> bytes:
-    """The EXIF of a PNG, as its own chunk or as ImageMagick and ExifTool write it into a text; empty where it has none."""
+    """The EXIF of a PNG: in its own chunk, or in a text as ImageMagick writes it; empty where there is none."""
     for chunk in png_chunks(content):
         if chunk.kind == b"eXIf":
             return chunk.body
-    texts = png_texts(content)
-    for key in (b"Raw profile type exif", b"Raw profile type APP1"):
-        profile = raw_profile(texts.get(key, b""))
+    for _, text in png_texts(content, EXIF_KEYWORDS):
+        profile = raw_profile(text)
         if profile.startswith(b"Exif\0\0"):
             return profile
     return b""

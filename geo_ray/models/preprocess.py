@@ -11,7 +11,7 @@ from geo_ray.models.image_files import DAMAGE, FORMATS
 from geo_ray.models.picture import Picture, open_picture
 from geo_ray.models.tiff_layouts import BITS, WHITE_IS_ZERO
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "FORMATS", "MAX_BYTES", "ImageProblem", "decode_image"]
+__all__ = ["BYTES_PER_PIXEL", "CLIP_MEAN", "CLIP_STD", "FORMATS", "MAX_BYTES", "ImageProblem", "decode_image"]
 
 # Radford et al. (2021), openai/CLIP clip.py; every CLIP-like tower uses them, and so do our own.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -144,7 +144,8 @@ class TestJpeg:
 
     @pytest.mark.parametrize(
         "odd",
-        [segment(0xE0, b"JFIF\0"), segment(0xE0, b"JFIF\0\1"), segment(0xE1, b"Exif\0\0"), segment(0xE1, b"Exif\0\0II*"),
+        [segment(0xE0, b"JFIF\0"), segment(0xE0, b"JFIF\0\1"), segment(0xE1, b"Exif\0\0II*"),
+         segment(0xE1, b"Exif\0\0"),
          segment(0xE1, b"http://ns.adobe.com/xap/1.0/"), segment(0xE2, b"ICC_PROFILE\0"), segment(0xE2, b"MPF\0"),
          segment(0xE2, b"ICC_PROFILE\0\1\5" + bytes(50)), segment(0xE2, b"MPF\0II*\0\x08\0\0\0\xff\xff" + bytes(40)),
          segment(0xED, b"Photoshop 3.0\x008BIM\4"), segment(0xEE, b"Adobe"), segment(0xFE, b""), segment(0xE5, b""),

@@ -9,8 +9,15 @@ NUMPY_FORMATS = {"u": 1, "i": 2, "f": 3}
 
 
 def tiff(
-    values: np.ndarray, photometric: int | None, *, order: str = "<", planes: int = 1, packed: bool = False,
-    rows_per_strip: int = 16, bits: int | None = None, more: dict[int, tuple[int, ...]] | None = None,
+    values: np.ndarray,
+    photometric: int | None,
+    *,
+    order: str = "<",
+    planes: int = 1,
+    packed: bool = False,
+    rows_per_strip: int = 16,
+    bits: int | None = None,
+    more: dict[int, tuple[int, ...]] | None = None,
 ) -> bytes:
     """A TIFF of (height, width) or (height, width, samples), in strips; with ``bits``, values are bytes as they are."""
     height, width, *samples = values.shape
