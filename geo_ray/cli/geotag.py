@@ -22,9 +22,9 @@ def add_geotag(commands: Any) -> None:
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="candidates to report (default: 5)")
     parser.add_argument("--exif", choices=["ignore", "skip", "compare"], default="ignore", help=(
-        "photos whose EXIF says where they were taken: answer them without reading it, leave them out with the problem "
-        "has_location, or answer them and add exif_latitude, exif_longitude and exif_distance_km "
-        "(default: ignore)"))  # fmt: skip
+        "photos that say where they were taken: answer them without reading that, leave them out with the problem "
+        "has_location (whatever looks like a position, in EXIF or XMP), or answer them and add exif_latitude, "
+        "exif_longitude and exif_distance_km (default: ignore)"))  # fmt: skip
     parser.add_argument("--index", metavar="DIR", help=(
         "an index by geo-ray index build, searched on actors (default: the bundle's own, in each worker)"))  # fmt: skip
     parser.add_argument("--index-replicas", type=at_least_one, default=1, metavar="N", help=(

@@ -10,6 +10,7 @@ CRITICAL = (b"IHDR", b"PLTE", b"IDAT")
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 EXIF_KEYWORDS = (b"Raw profile type exif", b"Raw profile type APP1")
 MAX_TEXT_BYTES = 2**24
+MAX_TEXTS_BYTES = 2**26
 GREY = 0
 
 
@@ -96,11 +97,14 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png_texts(content: bytes, keywords: tuple[bytes, ...] = ()) -> Iterator[tuple[bytes, bytes]]:
-    """Keyword and text of each text in a PNG, or of those of some keywords; unpacked, of each no more than 16 MiB."""
+    """Keyword and text of each text in a PNG, or of those of some keywords; unpacked, of all no more than 64 MiB."""
+    left = MAX_TEXTS_BYTES
     for chunk in png_chunks(content):
         key, _, value = chunk.body.partition(b"\0")
-        if chunk.kind in TEXTS and (not keywords or key in keywords):
-            yield key, _unpacked(chunk.kind, value)
+        if chunk.kind in TEXTS and (not keywords or key in keywords) and left > 0:
+            text = _unpacked(chunk.kind, value)
+            left -= len(text)
+            yield key, text
 
 
 def _unpacked(kind: bytes, value: bytes) -> bytes:
@@ -133,6 +137,6 @@ def png_exif(content: bytes) -> bytes:
 def raw_profile(text: bytes) -> bytes:
     """The bytes of a profile that ImageMagick wrote as text: its name, its length, and hexadecimal digits."""
     try:
-        return bytes.fromhex(b"".join(text.split()[2:]).decode("ascii"))
+        return bytes.fromhex(b"".join(text.strip().split(b"\n")[2:]).decode("ascii"))
     except ValueError:
         return b""

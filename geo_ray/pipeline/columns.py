@@ -22,7 +22,7 @@ CODES = {
     "undecodable": "the bytes are not an image in a supported format, or end too early",
     "too_large": "the image has more pixels or bytes than allowed",
     "no_answer": "the model gave no finite answer",
-    HAS_LOCATION: "the photo's EXIF says where it was taken, and such photos were to be skipped",
+    HAS_LOCATION: "the photo carries a position, and such photos were to be skipped",
 }
 
 
