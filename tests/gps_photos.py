@@ -4,7 +4,7 @@ import io
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from geo_ray.models.preprocess import know_heif
+from geo_ray.models.image_files import know_heif
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF")
 PARIS = (48 + 51 / 60 + 30 / 3600, 2 + 17 / 60 + 40.2 / 3600)

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from geo_ray.cli import main
 from geo_ray.models.bundle import shipped_bundles
@@ -43,6 +44,15 @@ def test_a_photo_that_cannot_be_read_is_answered_too(tmp_path, capsys):
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     assert main(["geotag", str(tmp_path / "bad.jpg")]) == 0
     assert "no answer: undecodable" in capsys.readouterr().out
+
+
+def test_how_large_an_image_may_be(photo, tmp_path, capsys):
+    assert main(["geotag", str(photo), "--max-pixels", "100"]) == 0
+    assert "no answer: too_large" in capsys.readouterr().out
+    large = tmp_path / "large.jpg"
+    Image.new("L", (12_000, 9_000), 90).save(large, quality=20)  # 108 million, as phones take
+    assert main(["geotag", str(large)]) == 0
+    assert "near " in capsys.readouterr().out
 
 
 def test_missing_input(tmp_path, capsys):

@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--max-radius-km", type=float, metavar="KM", help=(
         "xmp, copies: leave out answers whose radius_km_90 is larger, or unknown"))  # fmt: skip
     parser.add_argument("--overwrite-gps", action="store_true", help=(
-        "copies: replace positions that photos carry (default: they keep them)"))  # fmt: skip
+        "copies: replace positions that photos carry, if all of it can be (default: they keep them)"))  # fmt: skip
 
 
 def _export(arguments: argparse.Namespace) -> None:

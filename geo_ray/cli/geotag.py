@@ -22,9 +22,9 @@ def add_geotag(commands: Any) -> None:
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="candidates to report (default: 5)")
     parser.add_argument("--exif", choices=["ignore", "skip", "compare"], default="ignore", help=(
-        "photos whose EXIF says where they were taken: answer them without reading it, leave them out with the problem "
-        "has_location, or answer them and add exif_latitude, exif_longitude and exif_distance_km "
-        "(default: ignore)"))  # fmt: skip
+        "photos that say where they were taken: answer them without reading that, leave them out with the problem "
+        "has_location (whatever looks like a position, in EXIF or XMP), or answer them and add exif_latitude, "
+        "exif_longitude and exif_distance_km (default: ignore)"))  # fmt: skip
     parser.add_argument("--index", metavar="DIR", help=(
         "an index by geo-ray index build, searched on actors (default: the bundle's own, in each worker)"))  # fmt: skip
     parser.add_argument("--index-replicas", type=at_least_one, default=1, metavar="N", help=(
@@ -56,6 +56,9 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     _add_sources(parser)
     parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto", help=(
         "numbers that the encoder computes in (default: auto, what the device is fast in)"))  # fmt: skip
+    parser.add_argument("--max-pixels", type=at_least_one, metavar="N", help=(
+        "pixels of an image that may be held in memory, at 4 bytes each; larger ones get the problem too_large. A JPEG "
+        "that is scaled while decoding may have 10 times as many (default: the bundle's, 100 million)"))  # fmt: skip
     add_address(parser)
     parser.add_argument("--workers", type=range_of, default=(None, None), metavar="N|MIN-MAX", help=(
         "actors that hold the model; a range grows with the work, where the cluster has room or adds nodes "
@@ -102,7 +105,8 @@ def _print_answers(arguments: argparse.Namespace) -> None:
     if len(few) > MAX_PRINTED:
         raise InputError(f"more than {MAX_PRINTED} images are too many to print; name a folder with --output DIR")
     bundle = open_bundle(arguments.bundle)
-    for text in answer_texts(few, bundle, arguments.top_k, arguments.dtype, sources.num_views, arguments.exif):
+    options = arguments.top_k, arguments.dtype, sources.num_views, arguments.exif, arguments.max_pixels
+    for text in answer_texts(few, bundle, *options):
         print(text, flush=True)
     print(bundle_text(bundle))
 
@@ -143,6 +147,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         features=getattr(arguments, "features", False),
         dtype=arguments.dtype,
         exif=arguments.exif,
+        max_pixels=arguments.max_pixels,
         resume=arguments.resume,
         max_problem_share=arguments.max_problem_share,
     )

@@ -22,9 +22,10 @@ def answer_texts(
     dtype: str = "auto",
     num_views: int = 1,
     exif: str = "ignore",
+    max_pixels: int | None = None,
 ) -> Iterator[str]:
     """A few lines for each image: place, coordinates, radius and alternatives, or why there is no answer."""
-    graph = graph_of(bundle, top_k, num_views, dtype, exif)
+    graph = graph_of(bundle, top_k, num_views, dtype, exif, max_pixels)
     for answer in run_local(graph, batches(rows, num_views, max_rows=1)):
         yield _text({name: column[0] for name, column in answer.items()})
 

@@ -59,7 +59,7 @@ class Bundle:
     files: dict[str, str]
     fingerprint: str
     provenance: dict[str, Any]
-    max_pixels: int = 100_000_000
+    max_pixels: int = 100_000_000  # of an image, as decode_image counts: 400 MB in memory
 
     @property
     def image_size(self) -> int:

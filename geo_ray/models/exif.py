@@ -3,10 +3,8 @@
 These are true positions of people's photos: nothing here logs them or puts them into a message.
 """
 
-import io
 import logging
 import math
-import struct
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,10 +12,16 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from geo_ray.models.preprocess import DAMAGE, FORMATS, know_heif
+from geo_ray.models.image_files import DAMAGE
+from geo_ray.models.picture import open_picture
+from geo_ray.models.position_traces import position_traces
 
-PNG_START = b"\x89PNG\r\n\x1a\n"
 MAX_DEGREES = {"N": 90.0, "S": 90.0, "E": 180.0, "W": 180.0}
+
+
+def looks_located(content: bytes | None) -> bool:
+    """Whether anything in a photo looks like the position it was taken at: for decisions that spare such photos."""
+    return content is not None and (bool(position_traces(content)) or gps_position(content) is not None)
 
 
 def gps_position(content: bytes | None) -> tuple[float, float] | None:
@@ -43,25 +47,10 @@ def _hush() -> None:
 
 
 def _gps_tags(content: bytes) -> Mapping[int, Any]:
-    know_heif()
     _hush()
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    with open_picture(content).image as image:
         # Pillow's own getexif of a PNG decodes the pixels to see whether EXIF comes after them.
-        exif = Image.Image.getexif(image)
-        if not exif and content.startswith(PNG_START):
-            exif.load(_png_exif(content))
-        return exif.get_ifd(ExifTags.IFD.GPSInfo)
-
-
-def _png_exif(content: bytes) -> bytes:
-    """The EXIF chunk of a PNG, wherever it lies; empty where there is none."""
-    at = len(PNG_START)
-    while at + 8 <= len(content):
-        size, kind = struct.unpack_from(">I4s", content, at)
-        if kind == b"eXIf":
-            return content[at + 8 : at + 8 + size]
-        at += size + 12
-    return b""
+        return Image.Image.getexif(image).get_ifd(ExifTags.IFD.GPSInfo)
 
 
 def _position(tags: Mapping[int, Any]) -> tuple[float, float] | None:

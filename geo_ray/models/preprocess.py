@@ -1,29 +1,27 @@
 """From image bytes to pixels, and the constants that training and inference share."""
 
-import io
-import struct
 import warnings
-import zlib
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image
+from PIL import Image
+
+from geo_ray.models.image_files import DAMAGE, FORMATS
+from geo_ray.models.picture import Picture, open_picture
+from geo_ray.models.tiff_layouts import BITS, WHITE_IS_ZERO
+
+__all__ = ["BYTES_PER_PIXEL", "CLIP_MEAN", "CLIP_STD", "FORMATS", "MAX_BYTES", "ImageProblem", "decode_image"]
 
 # Radford et al. (2021), openai/CLIP clip.py; every CLIP-like tower uses them, and so do our own.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "HEIF", "AVIF")  # Pillow opens MPO as JPEG
+# What an image may cost, beside ``max_pixels``. A JPEG that is scaled while decoding costs time, but not memory, for
+# its pixels: it may have so many times as many.
 MAX_BYTES = 256 * 2**20
-
-# What Pillow's plug-ins raise on damaged files: OSError by contract, the others where a field holds what it should not;
-# a TIFF offset that is no integer gives a TypeError, for one (found by fuzzing Pillow 13.0).
-DAMAGE = (
-    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
-    RuntimeError, struct.error, zlib.error,
-)  # fmt: skip
+MAX_TIMES_SCALED = 10
+BYTES_PER_PIXEL = 4  # in Pillow
 
 # What makes an image upright, by its EXIF orientation (CIPA DC-008, 4.6.5).
 UPRIGHT = {
@@ -44,14 +42,6 @@ CROPS: dict[str, Callable[[int], int]] = {
 }
 
 
-@lru_cache(maxsize=1)
-def know_heif() -> None:
-    """Teach Pillow to open HEIC and AVIF photos."""
-    import pillow_heif  # 50 ms to import
-
-    pillow_heif.register_heif_opener(thumbnails=False)
-
-
 class ImageProblem(Exception):
     """Why an image can't be decoded; ``code`` is one of ``pipeline.columns.CODES``."""
 
@@ -67,11 +57,14 @@ def decode_image(
 
     EXIF rotation is respected, alpha is laid on white, 16-bit grey keeps its upper byte. With ``fast``, JPEG is scaled
     down while decoding, to the smallest size that is no smaller than ``size``. ``transformers`` and ``open_clip`` make
-    those libraries' pixels, bit for bit, of an upright RGB image: all of it is scaled, then cropped. An image so long
-    that it would have more than ``max_pixels`` when scaled is then ``too_large``, too.
+    those libraries' pixels, bit for bit, of an upright RGB image: all of it is scaled, then cropped.
+
+    ``max_pixels`` is what may be held at once: an image is ``too_large`` that has more, when decoded or when scaled. A
+    JPEG that is scaled while decoding is measured as scaled, and may have ``MAX_TIMES_SCALED`` times as many; of a
+    progressive one all coefficients are held, which count as the pixels that take as many bytes.
 
     Raises ``ImageProblem`` and, for an unknown ``preprocessing``, ``ValueError``; metadata other than the rotation is
-    never looked at.
+    never looked at, and no damage to it matters.
     """
     if preprocessing != "fast" and preprocessing not in CROPS:
         raise ValueError(f"preprocessing={preprocessing!r} is not known; have fast, {', '.join(CROPS)}")
@@ -82,36 +75,37 @@ def decode_image(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            know_heif()
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise ImageProblem("too_large")
-                if preprocessing == "fast":
-                    return np.asarray(_square(image, size))
-                return np.asarray(_scaled_square(image, size, max_pixels, CROPS[preprocessing]))
+            picture = open_picture(content)
+            if preprocessing == "fast":
+                return np.asarray(_square(picture, size, max_pixels))
+            return np.asarray(_scaled_square(picture, size, max_pixels, CROPS[preprocessing]))
     except (Image.DecompressionBombError, MemoryError) as error:
         raise ImageProblem("too_large") from error
     except DAMAGE as error:
         raise ImageProblem("undecodable") from error
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
-    drafted = image.draft("RGB", (size, size))  # libjpeg's scaled inverse transform; None for other formats
-    image.load()
+def _square(picture: Picture, size: int, max_pixels: int) -> Image.Image:
+    num_pixels = picture.image.width * picture.image.height
+    drafted = picture.image.draft("RGB", (size, size))  # libjpeg's scaled inverse transform; None for other formats
+    _check_size(picture, num_pixels, max_pixels)
+    picture.load(size)
+    image = picture.image
     # The scaled image is rounded up to whole pixels, padded at the right and below; the box is what the picture covers.
     width, height = drafted[1][2:] if drafted else image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     square = _smooth(image).resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    turn = UPRIGHT.get(_orientation(image))
+    turn = UPRIGHT.get(picture.orientation())
     return _opaque(square if turn is None else square.transpose(turn))  # a centred square can be turned after the crop
 
 
-def _scaled_square(image: Image.Image, size: int, max_pixels: int, start: Callable[[int], int]) -> Image.Image:
+def _scaled_square(picture: Picture, size: int, max_pixels: int, start: Callable[[int], int]) -> Image.Image:
     """The whole image turned upright, scaled and cropped; a crop before that would move the filter's rounding."""
-    image.load()
-    turn = UPRIGHT.get(_orientation(image))
-    whole = _opaque(_smooth(image))
+    _check_size(picture, picture.image.width * picture.image.height, max_pixels)
+    picture.load()
+    turn = UPRIGHT.get(picture.orientation())
+    whole = _opaque(_smooth(picture.image))
     whole = whole if turn is None else whole.transpose(turn)
     width, height = (int(size * side / min(whole.size)) for side in whole.size)  # the longer side is rounded down
     if width * height > max_pixels:
@@ -120,13 +114,13 @@ def _scaled_square(image: Image.Image, size: int, max_pixels: int, start: Callab
     return whole.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation of a loaded image; 1, as stored, where there is none or it can't be read."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation)
-    except DAMAGE:  # broken metadata beside good pixels are common in the wild
-        return 1
-    return value if isinstance(value, int) else 1
+def _check_size(picture: Picture, num_pixels: int, max_pixels: int) -> None:
+    """Raise ``ImageProblem`` for an image of so many pixels that can't be held as it is about to be decoded."""
+    held = picture.image.width * picture.image.height
+    if picture.jpeg is not None:
+        held = max(held, min(num_pixels, picture.jpeg.frame.held_bytes // BYTES_PER_PIXEL))
+    if held > max_pixels or num_pixels > MAX_TIMES_SCALED * max_pixels:
+        raise ImageProblem("too_large")
 
 
 def _smooth(image: Image.Image) -> Image.Image:
@@ -143,11 +137,18 @@ def _smooth(image: Image.Image) -> Image.Image:
 def _grey(image: Image.Image) -> Image.Image:
     """8-bit grey from a deeper one; 32-bit values are on the scale of 1 (floats), 255 or 65535, the first that fits."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    values = np.nan_to_num(np.asarray(image, np.float32))
-    scales = (1, 255, 65535) if image.mode == "F" else (255, 65535)
-    top = next((scale for scale in scales if values.max() <= scale), scales[-1])
-    return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
+        grey = (np.asarray(image) >> image.info.get(BITS, 16) - 8).astype(np.uint8)
+    else:
+        values = np.nan_to_num(np.asarray(image, np.float32))
+        scales = (1, 255, 65535) if image.mode == "F" else (255, 65535)
+        top = next((scale for scale in scales if values.max() <= scale), scales[-1])
+        grey = (values.clip(0, top) * (255 / top)).astype(np.uint8)
+    if image.info.get(WHITE_IS_ZERO):
+        grey = 255 - grey
+    if "transparency" in image.info:  # one grey of a 16-bit PNG
+        opaque = np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8)
+        return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(opaque)))
+    return Image.fromarray(grey)
 
 
 def _opaque(image: Image.Image) -> Image.Image:

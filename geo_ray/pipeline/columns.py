@@ -24,7 +24,7 @@ CODES = {
     "too_large": "the image has more pixels or bytes than allowed",
     "no_answer": "the model gave no finite answer",
     KILLS_WORKER: "the process that was to answer the image ended each time, as by a crash or for want of memory",
-    HAS_LOCATION: "the photo's EXIF says where it was taken, and such photos were to be skipped",
+    HAS_LOCATION: "the photo carries a position, and such photos were to be skipped",
 }
 
 

@@ -1,11 +1,11 @@
-"""EXIF of inputs: photos that say themselves where they were taken are left out, or compared with the answer."""
+"""Photos that say themselves where they were taken: they are left out, or their EXIF is compared with the answer."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from geo_ray.geo.sphere import great_circle_km
-from geo_ray.models.exif import gps_position
+from geo_ray.models.exif import gps_position, looks_located
 from geo_ray.pipeline.columns import EXIF_DISTANCE, EXIF_POINT, HAS_LOCATION, Batch, Column
 from geo_ray.pipeline.stage import Runtime, Stage
 
@@ -14,7 +14,10 @@ EXIF_CHOICES = ("ignore", "skip", "compare")
 
 @dataclass(frozen=True, kw_only=True)
 class ReadExif:
-    """The bytes of the first view to the point that its EXIF gives; with ``skip`` such a row has a problem instead."""
+    """The bytes of the first view to the point that its EXIF gives.
+
+    With ``skip``, a row has a problem where anything in the photo looks like a position.
+    """
 
     skip: bool = False
 
@@ -37,7 +40,8 @@ class ReadExif:
         latlon = np.array(positions, np.float64).reshape(-1, 2)
         answer = {column.name: latlon[:, axis] for axis, column in enumerate(EXIF_POINT)}
         if self.skip:
-            answer["problem"] = np.where(np.isnan(latlon[:, 0]), "", HAS_LOCATION).astype(object)
+            located = [looks_located(content) for content in batch["bytes"]]
+            answer["problem"] = np.where(located, HAS_LOCATION, "").astype(object)
         return answer
 
 

@@ -73,13 +73,18 @@ class BuiltGraph:
         return {name: batch[name] for name in self.graph.output}, seconds
 
 
-def encoder_stages(bundle: Bundle, num_views: int = 1, dtype: str = "auto") -> tuple[StageSpec, ...]:
-    """Bytes to image features: the part that building an index and inference have in common."""
+def encoder_stages(
+    bundle: Bundle, num_views: int = 1, dtype: str = "auto", max_pixels: int | None = None
+) -> tuple[StageSpec, ...]:
+    """Bytes to image features: the part that building an index and inference have in common.
+
+    ``max_pixels`` is what an image may have (see ``decode_image``); by default what the bundle says.
+    """
     spec = bundle.encoder
     return (
         Decode(
             image_size=spec.image_size,
-            max_pixels=bundle.max_pixels,
+            max_pixels=bundle.max_pixels if max_pixels is None else max_pixels,
             preprocessing=spec.preprocessing,
             num_views=num_views,
         ),
@@ -117,10 +122,10 @@ def _inputs(num_views: int) -> tuple[str, ...]:
     return (*others, *view_columns(num_views))
 
 
-def embedding_graph(bundle: Bundle, num_views: int = 1, dtype: str = "auto") -> Graph:
+def embedding_graph(bundle: Bundle, num_views: int = 1, dtype: str = "auto", max_pixels: int | None = None) -> Graph:
     """The graph that answers image features."""
     output = ("image_id", "uri", "image_features", "problem")
-    return Graph(encoder_stages(bundle, num_views, dtype), _inputs(num_views), output)
+    return Graph(encoder_stages(bundle, num_views, dtype, max_pixels), _inputs(num_views), output)
 
 
 def calibration_graph(bundle: Bundle, num_views: int = 1) -> Graph:
@@ -130,11 +135,17 @@ def calibration_graph(bundle: Bundle, num_views: int = 1) -> Graph:
 
 
 def graph_of(
-    bundle: Bundle, top_k: int | None = None, num_views: int = 1, dtype: str = "auto", exif: str = "ignore"
+    bundle: Bundle,
+    top_k: int | None = None,
+    num_views: int = 1,
+    dtype: str = "auto",
+    exif: str = "ignore",
+    max_pixels: int | None = None,
 ) -> Graph:
     """The graph of a bundle; ``top_k`` is how many candidates to report (default: at most 5).
 
-    An item has up to ``num_views`` images, and the tower computes in ``dtype`` (see ``Encode``). ``exif`` says what
+    An item has up to ``num_views`` images of at most ``max_pixels`` (see ``encoder_stages``), and the tower computes in
+    ``dtype`` (see ``Encode``). ``exif`` says what
     becomes of photos whose EXIF has a position: nothing is read (``ignore``), they are left out (``skip``), or answered
     beside it (``compare``: three more columns). Raises ``InputError`` for a ``top_k`` that the bundle can't fill.
     """
@@ -143,7 +154,7 @@ def graph_of(
         known = f"the candidates that {bundle.ref} weighs"
         raise InputError(f"top_k={num_reported} must be from 1 to {bundle.num_candidates}, {known}")
     describe = Describe(bundle=bundle.ref, num_reported=num_reported)
-    stages = (*encoder_stages(bundle, num_views, dtype), *place_stages(bundle), describe)
+    stages = (*encoder_stages(bundle, num_views, dtype, max_pixels), *place_stages(bundle), describe)
     return _with_exif(Graph(stages, _inputs(num_views)), exif)
 
 

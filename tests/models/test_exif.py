@@ -89,6 +89,16 @@ def test_a_png_may_have_its_exif_after_the_pixels():
     assert gps_position(png_with_late_exif()) == pytest.approx(PARIS, abs=1e-9)
 
 
+def test_other_damage_is_not_in_its_way():
+    png, jpeg = bytearray(png_with_late_exif()), photo()
+    png[29] ^= 1  # a checksum, but of the header: not even an image
+    assert gps_position(bytes(png)) is None
+    content = png_with_late_exif()
+    odd = struct.pack(">I", 1) + b"gAMA" + b"x" + bytes(4)
+    assert gps_position(content[:33] + odd + content[33:]) == pytest.approx(PARIS, abs=1e-9)
+    assert gps_position(jpeg[:2] + b"\xff\xe2\0\x0eICC_PROFILE\0" + jpeg[2:]) == pytest.approx(PARIS, abs=1e-9)
+
+
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_no_pixels_are_decoded(image_format, monkeypatch):
     """Pillow's own ``getexif`` of a PNG unpacks it all to see whether EXIF comes at its end."""

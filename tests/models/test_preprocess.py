@@ -73,8 +73,27 @@ class TestRefused:
         assert difference(decode(content, max_pixels=5000), np.array(RED)) == 0
         assert problem_of(content, max_pixels=4999) == "too_large"
 
-    def test_a_jpeg_is_measured_before_it_is_scaled(self):
-        assert problem_of(encoded(plain(RED, 800, 800), "JPEG"), max_pixels=639_999) == "too_large"
+    def test_a_jpeg_is_measured_as_it_is_decoded(self):
+        """800 pixels are decoded to 100; ten times as many as allowed cost too much time."""
+        content = encoded(plain(RED, 800, 800), "JPEG")
+        assert difference(decode(content, max_pixels=64_000), np.array(RED)) <= 4
+        assert problem_of(content, max_pixels=63_999) == "too_large"
+        assert problem_of(encoded(plain(RED, 100, 100), "JPEG"), max_pixels=2499) == "too_large"  # decoded to 50
+
+    def test_of_a_progressive_jpeg_all_is_held(self):
+        content = encoded(plain(RED, 800, 800), "JPEG", progressive=True)  # 1.5 samples of 2 bytes a pixel
+        assert difference(decode(content, max_pixels=480_000), np.array(RED)) <= 4
+        assert problem_of(content, max_pixels=479_999) == "too_large"
+
+    def test_a_jpeg_that_is_not_scaled_while_decoding(self):
+        with pytest.raises(ImageProblem, match="too_large"):
+            decode_image(encoded(plain(RED, 800, 800), "JPEG"), SIZE, 639_999, "transformers")
+
+    def test_pillows_own_limit_is_none(self, monkeypatch):
+        """It is one for the whole process, and about bombs; a caller may allow more."""
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        for kind in ("JPEG", "PNG", "BMP"):
+            assert difference(decode(encoded(plain(RED, 200, 200), kind)), np.array(RED)) <= 4
 
     def test_formats_outside_the_list(self):
         content = encoded(plain(RED), "PPM")

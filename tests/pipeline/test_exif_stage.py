@@ -63,6 +63,16 @@ def test_skip_gives_a_problem_and_no_coordinates():
     assert "has_location" in CODES
 
 
+def test_skip_spares_whatever_looks_like_a_position():
+    """Without hemispheres nobody knows where it is, but the photo says something; compare has nothing to compare."""
+    content = photo(tags={2: (48.0, 51.0, 30.0), 4: (2.0, 17.0, 40.2)})
+    for skip, problem in ((True, "has_location"), (False, "")):
+        stage = ReadExif(skip=skip)
+        answer = run_stage(stage, stage.build(Runtime()), source_batch(["a"], [""], [content], [""]))
+        assert answer["problem"].tolist() == [problem]
+        assert np.isnan(answer["exif_latitude"]).all()
+
+
 def test_the_distance_by_hand():
     """A degree of latitude is 111.195 km on this sphere; across the antimeridian two degrees are two."""
     columns = {

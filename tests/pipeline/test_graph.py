@@ -108,6 +108,13 @@ def test_specs_are_small_and_pickle():
         assert all(isinstance(stage, StageSpec) for stage in graph.stages)
 
 
+def test_the_limit_of_pixels_is_the_bundles_unless_asked_for():
+    bundle = open_bundle("earth-tiny")
+    assert graph_of(bundle).stages[0].max_pixels == bundle.max_pixels == 100_000_000
+    for graph in (graph_of(bundle, max_pixels=7), embedding_graph(bundle, max_pixels=7)):
+        assert graph.stages[0].max_pixels == 7
+
+
 def test_top_k_is_within_the_refined_cells():
     bundle = open_bundle("earth-tiny")
     num_cells = bundle.refinement.num_cells

@@ -1,5 +1,9 @@
-"""A JPEG with a position in its EXIF: one segment is replaced or added, all others stay byte for byte."""
+"""A JPEG with a position in its EXIF: one segment is replaced or added, all others stay byte for byte.
 
+But for a position in its XMP, which is blanked: a photo must not have two.
+"""
+
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,11 +11,17 @@ from dataclasses import dataclass
 from geo_ray.data.exports.gps_directory import NotWritableError, with_position
 from geo_ray.data.exports.position import Position
 from geo_ray.models.exif import gps_position
+from geo_ray.models.position_traces import position_traces
 
 START = b"\xff\xd8"
 EXIF = b"Exif\0\0"
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
 APP0, APP1, APP2, SCAN = 0xE0, 0xE1, 0xE2, 0xDA
 MAX_SEGMENT = 0xFFFF - 2
+# GPS properties of XMP as attributes and as elements, but for time and direction, which are true whatever the position.
+GPS_NAME = rb"[\w.-]+:gps(?!TimeStamp|DateStamp|ImgDirection)\w+"
+GPS_ATTRIBUTE = re.compile(rb"(?is)(?<=\s)%s\s{0,9}=\s{0,9}(?:\"[^\"<>]*\"|'[^'<>]*')" % GPS_NAME)
+GPS_ELEMENT = re.compile(rb"(?is)<(%s)(?:\s[^<>]*)?(?:/>|(?<!/)>.{0,4000}?</\1\s*>)" % GPS_NAME)
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,12 @@ def is_jpeg(content: bytes) -> bool:
 
 
 def jpeg_with_position(content: bytes, position: Position) -> bytes:
-    """The JPEG with this position; raises ``NotWritableError`` where its EXIF is damaged, full or in an odd place."""
+    """The JPEG with this position and no other.
+
+    Raises ``NotWritableError`` where its EXIF is damaged, full or in an odd place, or another position would stay.
+    """
+    if "xmp" in position_traces(content):
+        content = _without_xmp_position(content)
     header = list(_segments(content))
     held = [one for one in header if one.marker == APP1 and content.startswith(EXIF, one.body)]
     if len(held) > 1:
@@ -46,6 +61,17 @@ def jpeg_with_position(content: bytes, position: Position) -> bytes:
     written = content[:start] + struct.pack(">BBH", 0xFF, APP1, len(body) + 2) + body + content[end:]
     _check(written, position)
     return written
+
+
+def _without_xmp_position(content: bytes) -> bytes:
+    """The JPEG with blanks for each GPS property of its XMP, so that nothing moves."""
+    for segment in _segments(content):
+        if segment.marker == APP1 and content.startswith(XMP, segment.body):
+            packet = content[segment.body : segment.end]
+            for pattern in (GPS_ATTRIBUTE, GPS_ELEMENT):
+                packet = pattern.sub(lambda found: b" " * len(found[0]), packet)
+            content = content[: segment.body] + packet + content[segment.end :]
+    return content
 
 
 def _segments(content: bytes) -> Iterator[Segment]:
@@ -81,3 +107,5 @@ def _check(written: bytes, position: Position) -> None:
     found = gps_position(written)
     if found is None or max(abs(found[0] - position.latitude), abs(found[1] - position.longitude)) > 1e-8:
         raise NotWritableError("its EXIF is damaged")
+    if position_traces(written) != ("exif",):
+        raise NotWritableError("it has another position, which can't be replaced")

@@ -1,5 +1,6 @@
 """A file for each answered image: an XMP sidecar, or a copy of the photo that carries the position."""
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from geo_ray.data.fetch.policy import DEFAULT_POLICY
 from geo_ray.data.sources import Input
 from geo_ray.data.sources.reading import Reader
 from geo_ray.errors import InputError
-from geo_ray.models.exif import gps_position
+from geo_ray.models.exif import looks_located
 
 XMP_SUFFIX = ".xmp"
 NO_ANSWER, TOO_WIDE = "without an answer, left out", "with a larger or unknown radius, left out"
@@ -22,6 +23,7 @@ UNREADABLE = "whose original can't be read where its uri says"
 SIDECARS, COPIES = "sidecars", "copies with the position in their EXIF"
 BESIDE = "copies with a sidecar (not JPEG, or EXIF that can't be extended)"
 KEPT = "copies that keep the position they had"
+STUCK = "copies that keep the position they had: it can't be replaced (not JPEG, or EXIF or XMP that can't be changed)"
 
 
 def write_sidecars(run: RunFiles, folder: ExportFolder, max_radius_km: float | None = None) -> Counter[str]:
@@ -39,7 +41,8 @@ def write_copies(
 ) -> Counter[str]:
     """Write a copy of every answered photo; counts of what was done. Originals are read, never written.
 
-    A photo that carries a position keeps it unless ``overwrite_gps``. ``InputError`` where no original can be read.
+    A photo with anything that looks like a position keeps it unless ``overwrite_gps``, and gets no second one beside
+    it even then. ``InputError`` where no original can be read.
     """
     counts: Counter[str] = Counter()
     with Reader(DEFAULT_POLICY) as reader:
@@ -48,7 +51,7 @@ def write_copies(
             for row, read in zip(rows, reader.rows(inputs), strict=True):
                 content = read.contents[0]
                 counts[UNREADABLE if content is None else _copy(row, content, folder, overwrite_gps)] += 1
-    if counts[UNREADABLE] and not counts[COPIES] + counts[BESIDE] + counts[KEPT]:
+    if counts[UNREADABLE] and not any(counts[done] for done in (COPIES, BESIDE, KEPT, STUCK)):
         raise InputError(f"none of {counts[UNREADABLE]:,} originals can be read where {run.uri!r} says they lie "
                          "(images in containers can't be copied); put them back, or export sidecars")  # fmt: skip
     return counts
@@ -57,14 +60,13 @@ def write_copies(
 def _copy(row: dict[str, Any], content: bytes, folder: ExportFolder, overwrite_gps: bool) -> str:
     """Write a photo's copy; what was done."""
     image_id, position = row["image_id"], _position(row)
-    tagged, done = content, BESIDE
-    if not overwrite_gps and gps_position(content) is not None:
+    located = looks_located(content)
+    tagged, done = content, STUCK if located else BESIDE
+    if located and not overwrite_gps:
         done = KEPT
     elif is_jpeg(content):
-        try:
+        with contextlib.suppress(NotWritableError):
             tagged, done = jpeg_with_position(content, position), COPIES
-        except NotWritableError:
-            done = BESIDE
     folder.write(image_id, tagged, original=row["uri"])
     if done == BESIDE:
         folder.write(image_id, sidecar(position), XMP_SUFFIX)

@@ -28,6 +28,7 @@ LEFT_OUT = "left_out.json"
 PARTS, PREDICTIONS = "parts", "predictions"
 DEATHS = "deaths.json"
 SUFFIX = ".parquet"
+LATER = ("max_pixels",)  # of a run's key, added when runs without it could be resumed
 _EVENT = threading.Lock()  # events come of several threads, and each writes the whole file
 
 
@@ -46,11 +47,16 @@ class RunKey:
     dtype: str = "auto"
     index: str = ""  # the generation of one in place of the bundle's own
     exif: str = "ignore"
+    max_pixels: int | None = None
 
     @property
     def fingerprint(self) -> str:
-        """A short digest of all of it."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """A short digest of all of it; what earlier versions had no name for counts only where it was asked for."""
+        known = dataclasses.asdict(self)
+        for name in LATER:
+            if known[name] is None:
+                del known[name]
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,12 +54,15 @@ class GeotagOptions:
     features: bool = False  # write image features in place of answers
     dtype: str = "auto"  # what the tower computes in: float32, bfloat16, float16, or what the device is fast in
     exif: str = "ignore"  # photos that carry a position: ignore it, skip them, or compare it with the answer
+    max_pixels: int | None = None  # of an image, as ``decode_image`` counts; None: as many as the bundle says
     resume: bool = False
     max_problem_share: float = 0.1  # above it the job fails, after all answers are written
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_problem_share <= 1:
             raise InputError(f"max_problem_share={self.max_problem_share} must be from 0 to 1")
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise InputError(f"max_pixels={self.max_pixels} must be at least 1")
         check_exif(self.exif)
         if self.features and self.exif != "ignore":
             raise InputError(f"exif={self.exif!r} is for answers; leave it out where features are written")
@@ -91,9 +94,9 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     sources = open_sources(options.inputs, options.sources)
     views = sources.num_views
     if options.features:
-        graph = embedding_graph(bundle, views, options.dtype)
+        graph = embedding_graph(bundle, views, options.dtype, options.max_pixels)
     else:
-        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif)
+        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, options.max_pixels)
     ledger = Ledger(options.output)
     settings = {ROWS_PER_BLOCK: _block_size(sources, bundle)}
     if not dry_run:
@@ -124,6 +127,7 @@ def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunK
         dtype=options.dtype,
         index=index.generation if index else "",
         exif=options.exif,
+        max_pixels=options.max_pixels,
     )
 
 
@@ -219,7 +223,7 @@ def _manifest(job: GeotagJob, files: Files, progress: RunProgress, seconds: floa
         problems.update(written.problems)
     return {
         "inputs": list(job.options.inputs),
-        "options": {name: getattr(job.options, name) for name in ("top_k", "max_problem_share", "exif")},
+        "options": {name: getattr(job.options, name) for name in ("top_k", "max_problem_share", "exif", "max_pixels")},
         "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},
         "versions": _versions(),
         "num_images": _num_rows(files),

@@ -10,7 +10,7 @@ from geo_ray.data.run.job import GeotagJob
 from geo_ray.data.sources import Sources, open_sources
 from geo_ray.data.sources.left_out import left_out_text
 from geo_ray.data.terminal import bundle_text
-from geo_ray.models.preprocess import MAX_BYTES
+from geo_ray.models.preprocess import BYTES_PER_PIXEL, MAX_BYTES
 from geo_ray.pipeline.columns import view_columns
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
@@ -82,8 +82,13 @@ def dry_run_text(job: GeotagJob, place: Place, cpus: float) -> str:
 
 
 def worker_memory(job: GeotagJob) -> int:
-    """Bytes to set aside for a worker: Python with torch, the bundle while weights are converted, and two blocks."""
-    return LIBRARIES_BYTES + BUNDLE_COPIES * job.bundle.size_bytes + 2 * (MAX_RAW_BYTES + MAX_PIXEL_BYTES)
+    """Bytes to set aside for a worker: Python with torch, the bundle while weights are converted, and two blocks.
+
+    What larger images than the bundle's default take while they are decoded comes to it.
+    """
+    more_pixels = max(0, (job.options.max_pixels or 0) - job.bundle.max_pixels)
+    blocks = 2 * (MAX_RAW_BYTES + MAX_PIXEL_BYTES)
+    return LIBRARIES_BYTES + BUNDLE_COPIES * job.bundle.size_bytes + blocks + BYTES_PER_PIXEL * more_pixels
 
 
 def worker_rate(job: GeotagJob, place: Place) -> float:

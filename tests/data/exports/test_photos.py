@@ -18,8 +18,9 @@ from geo_ray.data.exports.jpeg import jpeg_with_position
 from geo_ray.data.exports.position import Position, decimal_minutes, sexagesimal, sidecar
 from geo_ray.errors import InputError, OutputError
 from geo_ray.models.exif import gps_position
+from geo_ray.models.position_traces import position_traces
 from tests.data.run_folders import PLACE, answer, problem, write_run
-from tests.gps_photos import PARIS, PARIS_TAGS, gps_exif, photo, plain, rational
+from tests.gps_photos import PARIS_TAGS, gps_exif, photo, plain, rational
 
 EXIF = "{http://ns.adobe.com/exif/1.0/}"
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -369,13 +370,67 @@ def test_copies_carry_the_position(photos, tmp_path):
 
 def test_positions_are_overwritten_on_request(photos, tmp_path):
     run = run_of(photos, tmp_path)
-    assert "keep" not in export(ExportOptions(run=str(run), to="copies", overwrite_gps=True))
+    said = export(ExportOptions(run=str(run), to="copies", overwrite_gps=True))
+    assert "1 copies that keep the position they had: it can't be replaced" in said
     written = (run / "copies" / "gps.jpg").read_bytes()
     assert gps_position(written) == pytest.approx((PLACE["latitude"], PLACE["longitude"]), abs=1e-9)
-    assert gps_position((run / "copies" / "gps.webp").read_bytes()) == pytest.approx(PARIS, abs=1e-9)
-    assert (run / "copies" / "gps.webp.xmp").exists()
+    assert (run / "copies" / "gps.webp").read_bytes() == (photos / "gps.webp").read_bytes()
+    assert not (run / "copies" / "gps.webp.xmp").exists()
     with pytest.raises(OutputError, match="holds another export"):
         export(ExportOptions(run=str(run), to="copies"))
+
+
+XMP_PARIS = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<r:Description e:GPSLatitude="48,51.5N" xmlns:e="http://ns.adobe.com/exif/1.0/" e:GPSTimeStamp="2024-06-01"
+d:Title="GPS">
+<e:GPSLongitude>2,17.67E</e:GPSLongitude><e:GPSAltitude r:resource="35/1"/></r:Description></r:RDF></x:xmpmeta>"""
+
+
+def jpeg_with_xmp(packet, exif=b""):
+    buffer = io.BytesIO()
+    Image.radial_gradient("L").save(buffer, "JPEG", xmp=packet, exif=exif)
+    return buffer.getvalue()
+
+
+def test_a_position_in_xmp_is_replaced_too():
+    """Lightroom writes both; blanks keep all where it was."""
+    content = jpeg_with_xmp(XMP_PARIS, gps_exif())
+    written = jpeg_with_position(content, SYDNEY)
+    assert position_traces(content) == ("exif", "xmp")
+    assert position_traces(written) == ("exif",)
+    assert gps_position(written) == pytest.approx((-33.856784, 151.215297), abs=1e-9)
+    assert written[written.index(b"\xff\xdb") :] == content[content.index(b"\xff\xdb") :]
+    assert b'GPSTimeStamp="2024-06-01"\nd:Title="GPS"' in written
+    for gone in (b"48,51", b"2,17", b"35/1"):
+        assert gone in content
+        assert gone not in written
+
+
+def test_no_copy_has_two_positions(tmp_path):
+    """What is in the photo stays alone, or is replaced wholly: also where it stands in an odd place."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    second = segment(0xE1, gps_exif())
+    files = {
+        "xmp.jpg": jpeg_with_xmp(XMP_PARIS), "geo.jpg": jpeg_with_xmp(XMP_PARIS.replace(b"GPSL", b"L")),
+        "two.jpg": JPEG[:2] + segment(0xE1, camera_exif()) + second + JPEG[2:], "gps.png": photo("PNG"),
+        "bare.jpg": photo(tags={2: PARIS_TAGS[2], 4: PARIS_TAGS[4]}), "behind.jpg": JPEG + photo(),
+    }  # fmt: skip
+    for name, content in files.items():
+        (photos / name).write_bytes(content)
+    run = run_of(photos, tmp_path)
+    said = export(ExportOptions(run=str(run), to="copies", output=str(tmp_path / "kept")))
+    assert said.startswith("6 copies that keep the position they had; in")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir() if path.name in files} == files
+    export(ExportOptions(run=str(run), to="copies", output=str(tmp_path / "new"), overwrite_gps=True))
+    for name, content in files.items():
+        copy = (tmp_path / "new" / name).read_bytes()
+        if name in ("xmp.jpg", "bare.jpg"):
+            assert position_traces(copy) == ("exif",)
+            assert gps_position(copy) == pytest.approx((PLACE["latitude"], PLACE["longitude"]), abs=1e-9)
+        else:
+            assert copy == content
+    assert not list(tmp_path.rglob("*.xmp"))
 
 
 def test_originals_that_are_gone(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -39,6 +40,14 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
     other = RunKey(bundle_fingerprint="g", top_k=5, inputs=("in",))
     with pytest.raises(OutputError, match="bundle_fingerprint 'f' there, 'g' asked for"):
         Ledger(str(tmp_path)).claim(other, resume=True)
+
+
+def test_runs_of_earlier_versions_can_be_resumed(tmp_path):
+    """The digest of a run that was begun before there was a limit of pixels to ask for."""
+    assert RunKey(bundle_fingerprint="b", top_k=3, inputs=("a", "c")).fingerprint == "ca395d4a858434b7"
+    Ledger(str(tmp_path)).claim(KEY, resume=False)
+    with pytest.raises(OutputError, match="max_pixels None there, 5 asked for"):
+        Ledger(str(tmp_path)).claim(dataclasses.replace(KEY, max_pixels=5), resume=True)
 
 
 def test_foreign_predictions_are_refused(tmp_path):
