@@ -26,7 +26,7 @@ demo: env
 	$(BIN)/python jobs/demo.py
 
 test: env check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: env
 	$(BIN)/ruff check .
