@@ -10,6 +10,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from geo_ray.data.record.ledger import PARTS, PREDICTIONS, SUFFIX, Files, Ledger
 from geo_ray.errors import OutputError
 
 BLOCKS_PER_FILE = 100
+READ_AT_ONCE = 8  # of a file's parts: each is a request, and waits more than it computes
 OURS = re.compile(r"[0-9a-f]{16}\.parquet")  # what a user has put beside them stays
 ROWS_PER_GROUP = 10_000  # of a parquet row group: what `index build` reads at a time
 
@@ -59,7 +61,8 @@ def _segments(name: str, held: Sequence[Written]) -> Iterator[Segment]:
 
 def write_file(ledger: Ledger, segments: Sequence[Segment]) -> tuple[str, list[Written]]:
     """Write one file of these segments; its name, and what it holds."""
-    tables = [_read(ledger, segment) for segment in segments]
+    with ThreadPoolExecutor(READ_AT_ONCE) as threads:
+        tables = list(threads.map(lambda segment: _read(ledger, segment), segments))
     held = [
         Written(block=segment.block, num_rows=len(table), problems=count_problems(table))
         for segment, table in zip(segments, tables, strict=True)
@@ -106,9 +109,7 @@ def settle(
     files: dict[str, Any] = kept | dict(write_all(groups))
     before_change()
     ledger.write_files(files)
-    for name in ledger.store.names(PREDICTIONS):
-        if OURS.fullmatch(name) and name not in files:
-            ledger.store.delete(f"{PREDICTIONS}/{name}")
-    for block in ledger.parts():
-        ledger.store.delete(f"{PARTS}/{block.name}{SUFFIX}")
+    replaced = (name for name in ledger.store.names(PREDICTIONS) if OURS.fullmatch(name) and name not in files)
+    ledger.store.delete_all(f"{PREDICTIONS}/{name}" for name in replaced)
+    ledger.store.delete_all(f"{PARTS}/{block.name}{SUFFIX}" for block in ledger.parts())
     return files

@@ -1,11 +1,12 @@
 """Where a run writes: a folder, or a prefix in an object store. A file appears there whole or not at all."""
 
 import contextlib
+import itertools
 import os
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from geo_ray.errors import OutputError
 from geo_ray.remote_files import PAUSE_S, Verdict, again, filesystem, judge, local_path, reason, redacted, remote_errors
 
 NUM_TRIES = 5  # of a remote write; s3fs tries again by itself, but not after every error
+NAMES_PER_DELETE = 1000  # what S3 deletes in a request
 PARTIAL = ".partial-"  # begins the names of files that are being written
 
 
@@ -44,6 +46,11 @@ class Store(ABC):
     @abstractmethod
     def delete(self, name: str) -> None:
         """Take a file away, if it is there."""
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Take files away, those that are there."""
+        for name in names:
+            self.delete(name)
 
     @abstractmethod
     def sweep(self, folder: str) -> None:
@@ -187,6 +194,16 @@ class ObjectStore(Store):
         """See ``Store.delete``."""
         with self._errors(), contextlib.suppress(FileNotFoundError):
             self._again(lambda: self._fs.rm_file(f"{self._root}/{name}"))
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """See ``Store.delete_all``; many in a request where the store can."""
+        if not callable(getattr(self._fs, "_bulk_delete", None)):  # S3's own; others delete one by one in any case
+            super().delete_all(names)
+            return
+        left = (f"{self._root}/{name}" for name in names)
+        while batch := list(itertools.islice(left, NAMES_PER_DELETE)):
+            with self._errors(), contextlib.suppress(FileNotFoundError):
+                self._again(lambda paths=batch: self._fs.rm(paths))
 
     def sweep(self, folder: str) -> None:
         """See ``Store.sweep``: objects come whole or not at all."""

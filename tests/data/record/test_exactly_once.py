@@ -60,6 +60,8 @@ class Crashing:
         self._store, self._left, self._before = store, changes, before
 
     def __getattr__(self, name):
+        if name == "delete_all":
+            return lambda names: [self.delete(one) for one in names]
         act = getattr(self._store, name)
         return act if name not in ("write", "delete", "create") else lambda *args: self._change(act, *args)
 

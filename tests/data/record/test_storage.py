@@ -78,6 +78,16 @@ def test_names_are_the_files_directly_in_a_folder(store):
     assert store.names("parts") == ["b.parquet"]
 
 
+def test_many_files_are_taken_away_and_no_others(store, monkeypatch):
+    monkeypatch.setattr("geo_ray.data.record.storage.NAMES_PER_DELETE", 3)
+    for number in range(8):
+        store.write(f"parts/{number}", b"x")
+    store.delete_all(f"parts/{number}" for number in (0, 1, 2, 3, 4, 5, 6, 99))
+    assert store.names("parts") == ["7"]
+    store.delete_all([])
+    assert store.names("parts") == ["7"]
+
+
 def test_a_name_that_is_there_is_not_created_again(store):
     assert store.create("_LOCK", b"first")
     assert not store.create("_LOCK", b"second")
