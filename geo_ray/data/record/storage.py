@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fsspec.asyn import sync
+
 from geo_ray.errors import OutputError
 from geo_ray.remote_files import PAUSE_S, Verdict, again, filesystem, judge, local_path, reason, redacted, remote_errors
 
@@ -203,7 +205,8 @@ class ObjectStore(Store):
         left = (f"{self._root}/{name}" for name in names)
         while batch := list(itertools.islice(left, NAMES_PER_DELETE)):
             with self._errors(), contextlib.suppress(FileNotFoundError):
-                self._again(lambda paths=batch: self._fs.rm(paths))
+                # The file system's own ``rm`` would take brackets in a name for a pattern.
+                self._again(lambda paths=batch: sync(self._fs.loop, self._fs._bulk_delete, paths))
 
     def sweep(self, folder: str) -> None:
         """See ``Store.sweep``: objects come whole or not at all."""
