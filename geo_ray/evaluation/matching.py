@@ -22,6 +22,7 @@ class Matching:
     num_predictions: int
     num_truth: int
     by: str
+    ambiguous: str = ""  # which ids a stricter or looser way would have matched with several images
 
     def __len__(self) -> int:
         return len(self.prediction_rows)
@@ -29,9 +30,10 @@ class Matching:
     def describe(self) -> str:
         """One sentence for a person."""
         lost, unused = self.num_predictions - len(self), self.num_truth - len(self)
+        why = f"; {self.ambiguous}" if lost and self.ambiguous else ""
         return (
             f"{len(self):,} images matched by {self.by}; {lost:,} predictions without truth, "
-            f"{unused:,} rows of truth without prediction"
+            f"{unused:,} rows of truth without prediction{why}"
         )
 
 
@@ -49,6 +51,7 @@ def match(predictions: Predictions, truth: Truth) -> Matching:
         num_predictions=len(predictions.ids),
         num_truth=len(truth.ids),
         by=joined.by,
+        ambiguous=ambiguous,
     )
 
 

@@ -19,6 +19,7 @@ from geo_ray.tables.lines import cells_of
 Piece = dict[str, list[str]]  # our column names to values of some rows
 
 HEAD_CHARS = 2**18
+EXCEL_SEP = re.compile(r"\A\s*\"?sep=[,;\t|]\"?[\r\n]+", re.I)  # a first line that tells Excel the delimiter
 ROWS_A_PIECE = 10_000
 PARQUET_ENDINGS = (".parquet", ".pq")
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -44,7 +45,7 @@ def read_pieces(
             yield from _parquet_pieces(path, columns)
             return
         with open_file(path, "infer") as opened, as_text(opened) as file:
-            head = file.read(HEAD_CHARS)
+            head = EXCEL_SEP.sub("", file.read(HEAD_CHARS))
             start = head.lstrip()[:1]
             rest = itertools.chain(io.StringIO(_whole(head, file), newline=""), file)
             if start in {"{", "["}:
@@ -98,12 +99,16 @@ def _piece(piece: Piece, layout: Layout) -> Piece:
 def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """One JSON object a line, empty for a line that is none; or the array in one object that fills the file."""
     lines = (line for line in lines if line.strip())
-    first = next(lines)
-    if (record := _record(first)) or first.strip() == "{}":
+    first, second = next(lines), next(lines, "")
+    record = _record(first)
+    if second and (record or first.strip() == "{}"):
         yield record
-        yield from map(_record, lines)
+        yield from map(_record, itertools.chain([second], lines))
         return
-    whole = json.loads(first + "".join(lines))
+    whole = json.loads(first + second + "".join(lines))
+    if not any(isinstance(value, list) for value in whole.values()):
+        yield whole
+        return
     arrays = [whole[name] for name in LISTS if isinstance(whole.get(name), list)]
     if not arrays:
         raise ValueError("it is one JSON object; give an array of objects, or an object a line")
@@ -111,8 +116,9 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _array(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The objects of an array, empty for what is none; a text stands for the path of an image."""
     for item in json.loads("".join(lines)):
-        yield item if isinstance(item, dict) else {}
+        yield item if isinstance(item, dict) else {"path": item} if isinstance(item, str) else {}
 
 
 def _record(line: str) -> dict[str, Any]:

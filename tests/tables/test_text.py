@@ -119,9 +119,19 @@ def test_a_line_that_is_no_object_is_a_row_of_nothing(tmp_path, bad):
     assert rows_of(tmp_path, content, "t.jsonl") == [("1", "a.jpg"), ("", ""), ("3", "b.jpg")]
 
 
-def test_an_object_of_columns_is_refused(tmp_path):
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_object_of_columns_is_refused(tmp_path, indent):
     with pytest.raises(InputError, match="an array of objects"):
-        rows_of(tmp_path, json.dumps({"path": ["a.jpg"], "id": [1]}, indent=1), "t.json")
+        rows_of(tmp_path, json.dumps({"path": ["a.jpg"], "id": [1]}, indent=indent), "t.json")
+
+
+def test_one_object_and_an_array_of_names(tmp_path):
+    assert rows_of(tmp_path, '{"id": 1, "path": "a.jpg"}\n', "t.jsonl") == [("1", "a.jpg")]
+    assert rows_of(tmp_path, json.dumps(["a.jpg", "b, c.jpg", None]), "t.json") == ["a.jpg", "b, c.jpg", ""]
+
+
+def test_excels_word_on_the_delimiter_is_no_header(tmp_path):
+    assert rows_of(tmp_path, "sep=;\r\n" + TWO.replace(",", ";")) == ROWS
 
 
 def test_what_the_columns_are_called(tmp_path):
