@@ -29,6 +29,7 @@ from geo_ray.serve.app import (
     refuse_taken_port,
     serve_forever,
 )
+from tests.source_tree import environment
 
 BUNDLE = "earth-tiny"
 NUM_CROPS = 40
@@ -191,7 +192,6 @@ class TestRefused:
 FOREVER = """
 import ray
 from geo_ray.serve.app import serve_forever
-from tests.source_tree import environment
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
 serve_forever("earth-tiny", port={port}, announce=lambda line: print(line, flush=True))
 ray.shutdown()
