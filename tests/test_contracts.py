@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import geo_ray
+from geo_ray.models.image_files import FORMATS
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(module.name for module in pkgutil.walk_packages(geo_ray.__path__, "geo_ray."))
@@ -53,6 +54,11 @@ def test_dependencies_point_down_only():
     run = subprocess.run([command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "0 broken" in run.stdout
+
+
+def test_the_readme_names_every_format_of_images():
+    (row,) = (line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| images |"))
+    assert [name for name in FORMATS.values() if name not in row] == []
 
 
 def test_importing_reads_no_data_and_starts_nothing():

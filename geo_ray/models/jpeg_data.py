@@ -11,7 +11,7 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # but for the tables
 TABLES = (0xC4, 0xCC, 0xDB, 0xDD)  # Huffman, arithmetic, quantization; restart interval
 EXIF = b"Exif\0\0"
 # In data, 0xFF stands before a zero where it is meant, and in the marks for restarting.
-MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 TAIL_BYTES = 256  # of the last scan: enough to change pixels wherever it ends
 
 

@@ -11,13 +11,14 @@ import math
 import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 
 from geo_ray.models import png_data
 
 TIFF_STARTS = (b"II*\0", b"MM\0*")
 GPS_POINTER, LATITUDE, LONGITUDE = 0x8825, 2, 4
 OTHER_DIRECTORIES = (0x014A, 0x8769)  # pointers to further ones: SubIFDs, Exif
-MAX_DIRECTORIES = 16
+MAX_BLOCKS, MAX_DIRECTORIES, MAX_ENTRIES = 256, 16, 512  # of a file, a block, a directory: made-up ones cost no more
 NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d"}  # struct's letters by EXIF's types
 RATIONALS = {5: "I", 10: "i"}  # with a sign, too, where none belongs
 TEXTS = (2, 7)
@@ -26,7 +27,7 @@ RDF = b"22-rdf-syntax-ns#"  # of the namespace that all XMP declares, first of a
 WIDE_RDF = {encoding: RDF.decode().encode(encoding) for encoding in ("utf-16-le", "utf-16-be")}
 EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 EXTENSION_HEADER = struct.Struct(">32sII")  # digest of the whole, its length, where this piece begins
-MAX_XMP_BYTES = 2**24
+MAX_XMP_BYTES, MAX_PIECES = 2**24, 1024
 
 # By the last part of their names, in any namespace: exif:GPSLatitude, geo:lat, drone-dji:GpsLongtitude (so spelled).
 NAMES = {
@@ -44,7 +45,8 @@ def position_traces(content: bytes) -> tuple[str, ...]:
     """``exif`` or ``xmp`` for each piece of the file that looks like a position."""
     traces = list[str]()
     for piece in _pieces(content):
-        traces += ["exif" for start in TIFF_STARTS for at in _found(piece, start) if _has_position(piece, at)]
+        starts = ((piece, at) for start in TIFF_STARTS for at in islice(_found(piece, start), MAX_BLOCKS))
+        traces += ["exif" for block in starts if _has_position(*block)]
         traces += ["xmp" for text in _xmp_texts(piece) if _says_position(text)]
     return tuple(traces)
 
@@ -53,12 +55,12 @@ def _pieces(content: bytes) -> Iterator[bytes]:
     """The file, and what is packed or split in it."""
     yield content
     if content.startswith(png_data.START):
-        properties = b""
+        properties = [RDF]
         for key, text in png_data.png_texts(content):
             yield text
             yield png_data.raw_profile(text)
-            properties += b' %s="%s"' % (key, text[:200])
-        yield RDF + properties  # ImageMagick writes exif:GPSLatitude and others as texts of these names
+            properties.append(b' %s="%s"' % (key, text[:200]))
+        yield b"".join(properties)  # ImageMagick writes exif:GPSLatitude and others as texts of these names
     pieces = sorted(_extensions(content))
     if len(pieces) > 1:
         yield b"".join(body for *_, body in pieces)
@@ -66,7 +68,7 @@ def _pieces(content: bytes) -> Iterator[bytes]:
 
 def _extensions(content: bytes) -> Iterator[tuple[bytes, int, bytes]]:
     """Digest, place and content of each piece of XMP that was too long for a segment of a JPEG."""
-    for at in _found(content, EXTENSION):
+    for at in islice(_found(content, EXTENSION), MAX_PIECES):
         start = at + len(EXTENSION)
         if at >= 2 and start + EXTENSION_HEADER.size <= len(content):
             digest, _, place = EXTENSION_HEADER.unpack_from(content, start)
@@ -134,6 +136,8 @@ def _directory(content: bytes, at: int, offset: int, order: str) -> tuple[list[t
     if not offset >= 0 or start > len(content):
         return [], 0
     (count,) = struct.unpack_from(f"{order}H", content, start - 2)
+    if count > MAX_ENTRIES:
+        return [], 0
     whole = min(count, (len(content) - start) // 12)
     entries = [_entry(content, at, start + 12 * number, order) for number in range(whole)]
     return entries, _number(content, start + 12 * count, order)

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from geo_ray.models.image_files import FORMATS
 from geo_ray.pipeline.columns import CODES, Batch
 from geo_ray.serve.schema import BundleInfo, Health, Location, Problem, location
 
@@ -31,7 +32,7 @@ REQUEST_BODY = {
                     FIELD: {
                         "type": "string",
                         "format": "binary",
-                        "description": "One image file: JPEG, PNG, WebP, GIF (first frame), TIFF, BMP or JPEG 2000",
+                        "description": f"One image file: {', '.join(FORMATS.values())}; of several frames the first",
                     }
                 },
             }

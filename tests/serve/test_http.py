@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from geo_ray.datasets import earth
 from geo_ray.models.bundle import open_bundle
+from geo_ray.models.image_files import FORMATS
 from geo_ray.pipeline.columns import CODES, Batch, source_batch
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.stage import Runtime
@@ -208,7 +209,9 @@ def test_health(client):
 
 def test_documentation_names_the_field_the_answer_and_the_problems(client):
     operation = client.get("/openapi.json").json()["paths"]["/v1/locate"]["post"]
-    assert "image" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    field = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["image"]
+    assert all(name in field["description"] for name in FORMATS.values())
+    assert "HEIC" in FORMATS.values()
     assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Location")
     assert {"400", "413", "415", "422"} <= set(operation["responses"])
 
