@@ -9,7 +9,7 @@ from PIL import ExifTags, ImageChops, ImageFile, TiffImagePlugin
 from geo_ray.models import png_data
 from geo_ray.models.image_files import DAMAGE, open_image
 from geo_ray.models.jpeg_data import Frame, JpegData, jpeg_data
-from geo_ray.models.tiff_layouts import check_values, settle_layout
+from geo_ray.models.tiff_layouts import check_values, settle_layout, without_lost_tags
 from geo_ray.models.webp_data import is_webp, webp_data
 
 XMP_NAMES = ("xmp", "XML:com.adobe.xmp", "Raw profile type xmp")
@@ -66,7 +66,7 @@ def open_picture(content: bytes) -> Picture:
     if is_webp(content):
         pixels, exif = webp_data(content)
         return Picture(image=_with_exif(open_image(pixels), exif))
-    image = open_image(content)
+    image = open_image(without_lost_tags(content))
     for name in XMP_NAMES:  # its orientation is not the file's: Pillow turns by it, viewers don't
         image.info.pop(name, None)
     if isinstance(image, TiffImagePlugin.TiffImageFile):

@@ -4,6 +4,8 @@ Found by comparing Pillow 13.0 with tifffile over photometric interpretations, d
 orders, compressions, predictors, strips and tiles.
 """
 
+import struct
+
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
@@ -13,6 +15,36 @@ SUBSAMPLING, SEPARATE, SIGNED, YCBCR = 530, 2, 2, 6
 FAX = ("tiff_ccitt", "group3", "group4")  # which may leave out what zero means
 BIG_ENDIAN, WIDE = b"MM", 32
 MAX_SCALE = 65535
+# From the size to the transfer function, from the predictor to the inks, JPEG's, and YCbCr's.
+PIXEL_TAGS = frozenset((*range(256, 267), *range(273, 280), 284, 292, 293, 301, *range(317, 326), *range(332, 348),
+                        *range(512, 522), *range(529, 533)))  # fmt: skip
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes, by type
+
+
+def without_lost_tags(content: bytes) -> bytes:
+    """The TIFF without what pixels don't need of its first directory and lies outside of it: Pillow wouldn't open it.
+
+    All other bytes stay where they are.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
+    if order is None or len(content) < 8:
+        return content
+    (at,) = struct.unpack_from(f"{order}I", content, 4)
+    if at + 2 > len(content):
+        return content
+    (count,) = struct.unpack_from(f"{order}H", content, at)
+    entries = [content[start : start + 12] for start in range(at + 2, at + 2 + 12 * count, 12)]
+    kept = [entry for entry in entries if len(entry) == 12 and _lies_inside(entry, order, len(content))]
+    if len(kept) in (0, count):
+        return content
+    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
+    return b"".join((content[:at], directory, content[at + len(directory) :]))
+
+
+def _lies_inside(entry: bytes, order: str, size: int) -> bool:
+    tag, kind, count, start = struct.unpack(f"{order}HHII", entry)
+    num_bytes = SIZES.get(kind, 0) * count
+    return tag in PIXEL_TAGS or num_bytes <= 4 or start + num_bytes <= size
 
 
 def settle_layout(image: TiffImagePlugin.TiffImageFile) -> None:

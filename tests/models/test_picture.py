@@ -187,6 +187,16 @@ class TestOthers:
         content = encoded(scene(96, 64), "WEBP", lossless=True, exif=b"Exif\0\0" + exif, xmp=b"<", icc_profile=b"x")
         assert (decode(content) == decode(encoded(scene(96, 64), "WEBP", lossless=True))).all()
 
+    @pytest.mark.parametrize("tag", [270, 330, 700, 33723, 34377, 34665, 34675, 34853, 37500, 50000])
+    @pytest.mark.parametrize("place", [0, 2**31])
+    def test_damaged_tags_of_a_tiff(self, tag, place):
+        """A description becomes another tag, whose value lies at the start of the file, or outside of it."""
+        content = bytearray(encoded(scene(96, 64), "TIFF", tiffinfo={270: "some words of this length"}))
+        at = content.index(struct.pack("<HH", 270, 2))
+        content[at : at + 2] = struct.pack("<H", tag)
+        content[at + 8 : at + 12] = struct.pack("<I", place)
+        assert (decode(bytes(content)) == decode(encoded(scene(96, 64), "TIFF"))).all()
+
     def test_an_animation_is_its_first_frame(self):
         options = {"save_all": True, "append_images": [noise(96, 64)], "lossless": True}
         content = encoded(scene(96, 64), "WEBP", exif=ROTATED, **options)
