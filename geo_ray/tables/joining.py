@@ -1,5 +1,6 @@
 """Rows of two tables that are of the same image: the one way in which ids are joined, wherever that is done."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,8 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
+from geo_ray.tables.ids import SUFFIXES
+
 # Only what is surely an extension: ids such as "2014.07" keep their dot.
-IMAGE_EXTENSION = r"(?i)\.(jpe?g|png|webp|gif|tiff?|bmp|mpo|jp2|heic|heif|avif)$"
+IMAGE_EXTENSION = f"(?i)({'|'.join(map(re.escape, sorted(SUFFIXES)))})$"
 # Before the first "#", which a container's own path never has: it is written %23 there.
 CONTAINER = r"(?i)^[^#]*\.(tar|tgz|tar\.\w+|zip|parquet|pq|msg|msgpack)#"
 

@@ -20,6 +20,8 @@ from geo_ray.tables.joining import join
         ("cafe\u0301.heic", "caf\u00e9.heic"),
         ("cafe\u0301.heic", "caf\u00e9"),
         ("version1.5", "version1.5.jpg"),
+        ("a.jfif", "a"),
+        ("a.HIF", "a.jpe"),
         ("x/y.png", "x\\y.png"),
         ("folder/deep/a.jpg", "a"),
     ],
