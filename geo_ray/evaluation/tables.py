@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float64, Int, Shaped
 from geo_ray.errors import InputError
 from geo_ray.geo.sphere import check_latlon
 from geo_ray.remote_files import CHECK, filesystem, remote_errors
-from geo_ray.tables.text import TEXT_ENDINGS, column_names, number, read_pieces
+from geo_ray.tables.text import TEXT_ENDINGS, chosen_names, column_names, number, read_pieces
 
 # The usual names of a column, best first, compared without regard to case.
 TRUTH_COLUMNS = {
@@ -235,15 +235,14 @@ def _column(path: str, name: str, values: list[str]) -> pa.Array:
 
 def _choose(present: list[str], columns: dict[str, tuple[str, ...]], path: str) -> dict[str, str]:
     """Our column names to the file's; the country and other optional columns may be missing."""
-    by_name = {name.strip().casefold(): name for name in reversed(present)}
-    found = {ours: [by_name[name] for name in names if name in by_name] for ours, names in columns.items()}
+    found = chosen_names(present, columns)
     for name in REQUIRED:
-        if name in columns and not found[name]:
+        if name in columns and name not in found:
             raise InputError(
                 f"{path} has no column for the {name}: it has {', '.join(present)}; "
                 f"call the column {name} (also known: {', '.join(columns[name][1:])})"
             )
-    return {ours: names[0] for ours, names in found.items() if names}
+    return found
 
 
 def _typed(table: pa.Table) -> pa.Table:

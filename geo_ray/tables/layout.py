@@ -3,7 +3,7 @@
 import csv
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from geo_ray.tables.ids import is_image_name
@@ -36,9 +36,7 @@ def layout_of(
     """The layout of a table that begins with ``head``; see ``text.read_pieces`` for the other arguments."""
     lines = [line for line in head.splitlines()[:LINES_LOOKED_AT] if line.strip()]
     line = lines[0] if lines else ""
-    delimiter = max("\t,;", key=line.count)
-    if not line.count(delimiter):
-        delimiter = LIST
+    delimiter = _delimiter_of(line)
     names = _fields(line, delimiter)
     found = chosen(names, columns)
     if not found and _is_list(lines, delimiter, is_there):
@@ -50,8 +48,12 @@ def layout_of(
 
 def header_of(line: str) -> list[str]:
     """The names in a table's first line."""
-    delimiter = max("\t,;", key=line.count)
-    return _fields(line, delimiter)
+    return _fields(line, _delimiter_of(line))
+
+
+def _delimiter_of(line: str) -> str:
+    most = max("\t,;", key=line.count)
+    return most if most in line else LIST
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
@@ -67,8 +69,8 @@ def unquoted(text: str) -> str:
     return text
 
 
-def chosen(present: list[str], columns: dict[str, tuple[str, ...]]) -> dict[str, int]:
-    """Our column names to places in a header; letters' case does not matter."""
+def chosen(present: Sequence[str], columns: dict[str, tuple[str, ...]]) -> dict[str, int]:
+    """Our column names to places in a header; letters' case and spaces about a name do not matter."""
     places = {name.strip().casefold(): place for place, name in reversed(list(enumerate(present)))}
     found = {ours: [places[name] for name in names if name in places] for ours, names in columns.items()}
     return {ours: options[0] for ours, options in found.items() if options}

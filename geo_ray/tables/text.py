@@ -4,7 +4,7 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from geo_ray.errors import InputError
 from geo_ray.remote_files import open_file, reason, redacted, remote_errors
 from geo_ray.tables.encodings import as_text
-from geo_ray.tables.layout import Layout, header_of, layout_of
+from geo_ray.tables.layout import Layout, chosen, header_of, layout_of
 from geo_ray.tables.lines import cells_of
 
 Piece = dict[str, list[str]]  # our column names to values of some rows
@@ -133,15 +133,13 @@ def _record_pieces(records: Iterator[dict[str, Any]], columns: dict[str, tuple[s
     """Pieces of records; all have the columns that the first piece's records have."""
     names: dict[str, str] = {}
     while some := list(itertools.islice(records, ROWS_A_PIECE)):
-        names = names or chosen_keys(dict.fromkeys(key for record in some for key in record), columns)
+        names = names or chosen_names(list(dict.fromkeys(key for record in some for key in record)), columns)
         yield {ours: [_text(record.get(theirs)) for record in some] for ours, theirs in names.items()}
 
 
-def chosen_keys(present: Iterable[str], columns: dict[str, tuple[str, ...]]) -> dict[str, str]:
-    """Our column names to those that are present; letters' case and spaces about them do not matter."""
-    keys = {name.strip().casefold(): name for name in reversed(list(present))}
-    found = {ours: [keys[name] for name in names if name in keys] for ours, names in columns.items()}
-    return {ours: options[0] for ours, options in found.items() if options}
+def chosen_names(present: Sequence[str], columns: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    """Our column names to those that are present, as ``layout.chosen`` finds them."""
+    return {ours: present[place] for ours, place in chosen(present, columns).items()}
 
 
 def _text(value: Any) -> str:
@@ -150,7 +148,7 @@ def _text(value: Any) -> str:
 
 def _parquet_pieces(path: str, columns: dict[str, tuple[str, ...]]) -> Iterator[Piece]:
     with open_file(path) as file, closing(pq.ParquetFile(file)) as table:
-        names = chosen_keys(table.schema_arrow.names, columns)
+        names = chosen_names(table.schema_arrow.names, columns)
         if not names:
             yield {}
             return

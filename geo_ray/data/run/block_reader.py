@@ -151,8 +151,7 @@ class BlockReader:
                     done |= {images.block.number}
                 return
             except Exception as error:
-                verdict = judge(error)
-                if verdict is Verdict.BUG:
+                if judge(error) is Verdict.BUG:
                     raise
                 if number == READ_TRIES:
                     yield _failed(shard, " ".join(str(error).split()))
