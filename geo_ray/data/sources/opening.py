@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from geo_ray.data.sources.containers import DAMAGE, MsgpackShard, TarShard, size_of, zip_shards
+from geo_ray.data.sources.containers import DAMAGE, MsgpackShard, size_of
 from geo_ray.data.sources.image_tables import check_type, image_columns, image_table_shards, open_parquet
 from geo_ray.data.sources.inputs import distinct, no_images, num_views
 from geo_ray.data.sources.kinds import kind_by_content, kind_of_found, kind_of_many
@@ -15,6 +15,8 @@ from geo_ray.data.sources.manifests import access_of, check_ids, manifest_inputs
 from geo_ray.data.sources.options import SourceOptions
 from geo_ray.data.sources.reading import Access, FilesShard
 from geo_ray.data.sources.rows import Input, Shard, slices
+from geo_ray.data.sources.tars import TarShard
+from geo_ray.data.sources.zips import zip_shards
 from geo_ray.remote_files import Verdict, judge
 from geo_ray.tables.ids import readable
 

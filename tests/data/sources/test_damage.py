@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from geo_ray.data.sources import SourceOptions, containers, open_sources
+from geo_ray.data.sources import SourceOptions, open_sources, tars, zips
 from geo_ray.errors import InputError
 from tests.data.source_files import add
 
@@ -130,7 +130,8 @@ def test_a_zip_that_ends_early_is_one_problem(tmp_path):
 
 
 def test_images_that_are_too_large_are_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(containers, "MAX_BYTES", 1_000_000)
+    for module in (tars, zips):
+        monkeypatch.setattr(module, "MAX_BYTES", 1_000_000)
     zipped = tmp_path / "bomb.zip"
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1.jpg", bytes(5_000_000))
