@@ -128,7 +128,6 @@ class Outcome:
 
     shard_ids: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)  # by shard
-    left_out: dict[str, dict[str, int]] = field(default_factory=dict)  # by shard and reason; of listing without one
 
 
 def answer_all(
@@ -183,12 +182,8 @@ def _try_pass(
                 else:
                     see(answered, listed)
         listed = ray.get(coordinator.listed.remote())
-        outcome = Outcome(
-            shard_ids=ray.get(coordinator.shard_ids.remote()),
-            failures=failures,
-            left_out=ray.get(coordinator.left_out.remote()),
-        )
-        work.ledger.leave_out(outcome.left_out)
+        outcome = Outcome(shard_ids=ray.get(coordinator.shard_ids.remote()), failures=failures)
+        work.ledger.leave_out(ray.get(coordinator.left_out.remote()))
     except (RayError, ExecutionTimeoutError) as error:
         return Outcome(), _passing(error)
     return outcome, "" if listed.complete else "the listing ended early"
