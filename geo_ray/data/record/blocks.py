@@ -5,7 +5,6 @@ every run. Its file appears whole or not at all; written twice, it holds the sam
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -33,25 +32,42 @@ def block_of(name: str) -> Block | None:
 
 
 class Done:
-    """The blocks that are done."""
+    """The blocks that are done: of a whole shard only how many it has, so that it grows with the number of shards."""
 
-    def __init__(self, blocks: Iterable[Block]) -> None:
-        self._shards: dict[str, dict[int, Block]] = defaultdict(dict)
+    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+        self._whole: dict[str, int] = {}
+        self._begun: dict[str, dict[int, bool]] = {}  # by number, whether it is the shard's last
+        self._num_blocks = 0
         for block in blocks:
-            self._shards[block.shard_id][block.number] = block
+            self.add(block)
 
     def __len__(self) -> int:
-        return sum(len(blocks) for blocks in self._shards.values())
+        return self._num_blocks
+
+    def __contains__(self, block: Block) -> bool:
+        return block.number in self._begun.get(block.shard_id, ()) or self.whole(block.shard_id)
+
+    def add(self, block: Block) -> bool:
+        """Note a block as done; whether it wasn't yet."""
+        if block in self:
+            return False
+        begun = self._begun.setdefault(block.shard_id, {})
+        begun[block.number] = block.last
+        self._num_blocks += 1
+        if begun.get(len(begun) - 1):  # the last of so many, so that none is missing
+            self._whole[block.shard_id] = len(self._begun.pop(block.shard_id))
+        return True
 
     def numbers(self, shard_id: str) -> frozenset[int]:
         """The numbers of the shard's blocks that are done."""
-        return frozenset(self._shards.get(shard_id, ()))
+        return frozenset(block.number for block in self.blocks(shard_id))
 
     def blocks(self, shard_id: str) -> list[Block]:
         """The shard's blocks that are done, in order."""
-        return [block for _, block in sorted(self._shards.get(shard_id, {}).items())]
+        if (count := self._whole.get(shard_id)) is not None:
+            return [Block(shard_id, number, number == count - 1) for number in range(count)]
+        return [Block(shard_id, number, last) for number, last in sorted(self._begun.get(shard_id, {}).items())]
 
     def whole(self, shard_id: str) -> bool:
         """Whether the shard's blocks are done from the first to the last."""
-        blocks = self.blocks(shard_id)
-        return bool(blocks) and blocks[-1].last and len(blocks) == blocks[-1].number + 1
+        return shard_id in self._whole

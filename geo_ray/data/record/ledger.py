@@ -1,9 +1,9 @@
 """The record of a bulk run beside its output: what was asked for, what happened, what is done.
 
 run.json        what decides the answers; another run is refused by it
-parts/          a file a block of rows that is done (blocks.py)
-predictions/    the same rows in files of a sensible size, made of the parts at the end (prediction_files.py)
-ledger.json     which blocks are in which of these files
+parts/          a file a block of rows that is done (blocks.py), until its rows are in a file of predictions
+predictions/    the same rows in files of a sensible size, made of parts while the run goes on (prediction_files.py)
+ledger/         an entry a file of predictions: which blocks are in it (entries.py)
 left_out.json   how many files were left out of which shard, for which reason
 events.jsonl    what happened when
 deaths.json     in which rows of which blocks workers have died, where some have
@@ -16,16 +16,22 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from geo_ray.data.record.blocks import Block, Done, block_of
+from geo_ray.data.record.blocks import Block, block_of
+from geo_ray.data.record.entries import ENTRY_NAME, ENTRY_SUFFIX, FileEntry, entries_before, read_entry
 from geo_ray.data.record.storage import Store, open_store
 from geo_ray.errors import OutputError
 
-RUN, EVENTS, MANIFEST, SUCCESS, LEDGER = "run.json", "events.jsonl", "manifest.json", "_SUCCESS", "ledger.json"
+RUN, EVENTS, MANIFEST, SUCCESS = "run.json", "events.jsonl", "manifest.json", "_SUCCESS"
 LEFT_OUT = "left_out.json"
-PARTS, PREDICTIONS = "parts", "predictions"
+PARTS, PREDICTIONS, ENTRIES = "parts", "predictions", "ledger"
+ENTRIES_BEFORE = "ledger.json"  # one file for all, as earlier versions wrote it
+READ_AT_ONCE = 16  # small files: each is a request, and waits more than it computes
 DEATHS = "deaths.json"
 SUFFIX = ".parquet"
 LATER = ("max_pixels",)  # of a run's key, added when runs without it could be resumed
@@ -57,18 +63,6 @@ class RunKey:
             if known[name] is None:
                 del known[name]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """A block's rows in a file of predictions: how many, and how many of them have each problem."""
-
-    block: Block
-    num_rows: int
-    problems: dict[str, int]
-
-
-Files = dict[str, list[Written]]  # the file's name -> what it holds, in order
 
 
 class Ledger:
@@ -117,21 +111,36 @@ class Ledger:
         names = (name.removesuffix(SUFFIX) for name in self.store.names(PARTS))
         return {block for name in names if (block := block_of(name)) is not None}
 
-    def files(self) -> Files:
-        """What the files of predictions hold; of one that was noted and is lost, nothing is done."""
-        held: dict[str, list[Any]] = json.loads(self.store.read(LEDGER) or b"{}")
-        there = set(self.store.names(PREDICTIONS)) if held else set[str]()
-        return {name: [_written(*entry) for entry in entries] for name, entries in held.items() if name in there}
+    def note(self, entry: FileEntry) -> None:
+        """Note what a file of predictions holds; it is there by then."""
+        self.store.write(f"{ENTRIES}/{entry.name}{ENTRY_SUFFIX}", entry.content())
 
-    def write_files(self, files: Files) -> None:
-        """Note what the files of predictions hold from now on."""
-        held = {name: [[w.block.name, w.num_rows, w.problems] for w in written] for name, written in files.items()}
-        self.store.write(LEDGER, json.dumps(held).encode())
+    def entries(self, known: Mapping[str, FileEntry] = MappingProxyType({})) -> dict[str, FileEntry]:
+        """What the files of predictions hold, by name; only what isn't ``known`` is read.
 
-    def done(self) -> Done:
-        """All blocks that are done, as parts or in files of predictions."""
-        in_files = (written.block for entries in self.files().values() for written in entries)
-        return Done([*in_files, *self.parts()])
+        Of a file that was noted and is lost, nothing is done.
+        """
+        self._divide_entries_before()
+        noted = [name.removesuffix(ENTRY_SUFFIX) for name in self.store.names(ENTRIES) if ENTRY_NAME.fullmatch(name)]
+        there = set(self.store.names(PREDICTIONS)) if noted else set[str]()
+        wanted = [name for name in noted if f"{name}{SUFFIX}" in there]
+        with ThreadPoolExecutor(READ_AT_ONCE) as threads:
+            new = threads.map(self._entry, [name for name in wanted if name not in known])
+            read = {entry.name: entry for entry in new if entry is not None}
+        held = {**known, **read}
+        return {name: held[name] for name in wanted if name in held}
+
+    def _entry(self, name: str) -> FileEntry | None:
+        content = self.store.read(f"{ENTRIES}/{name}{ENTRY_SUFFIX}")
+        return None if content is None else read_entry(name, content)
+
+    def _divide_entries_before(self) -> None:
+        """Give what an earlier version has noted an entry a file."""
+        content = self.store.read(ENTRIES_BEFORE)
+        if content is not None:
+            with ThreadPoolExecutor(READ_AT_ONCE) as threads:
+                list(threads.map(self.note, entries_before(content)))
+            self.store.delete(ENTRIES_BEFORE)
 
     def event(self, name: str, **details: Any) -> None:
         """Append a line to ``events.jsonl``."""
@@ -170,13 +179,6 @@ class Ledger:
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
         self.store.write(name, (json.dumps(value, indent=1) + "\n").encode())
-
-
-def _written(name: str, num_rows: int, problems: dict[str, int]) -> Written:
-    block = block_of(name)
-    if block is None:
-        raise OutputError(f"{LEDGER} names a block {name!r}, which none of ours is called; delete the output")
-    return Written(block=block, num_rows=num_rows, problems=problems)
 
 
 def _difference(before: dict[str, Any], key: RunKey) -> str:

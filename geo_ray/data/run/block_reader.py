@@ -17,7 +17,6 @@ import pyarrow as pa
 import ray
 
 from geo_ray.data.record.blocks import Block, Done
-from geo_ray.data.record.ledger import Ledger
 from geo_ray.data.run.coordinator import Announcer
 from geo_ray.data.run.deaths import READS, Act, Attempt, Span, Told, tries
 from geo_ray.data.run.trace import note
@@ -237,14 +236,14 @@ def _num_bytes(batch: Batch) -> int:
 
 
 def list_shards(
-    start: pa.Table, inputs: tuple[str, ...], options: SourceOptions, ledger: Ledger, coordinator: Any
+    start: pa.Table, inputs: tuple[str, ...], options: SourceOptions, done: Any, coordinator: Any
 ) -> Iterator[pa.Table]:
-    """A row for each reading task: shards that aren't done, with the numbers of their blocks that are.
+    """A row for each reading task: shards that aren't ``done``, with the numbers of their blocks that are.
 
-    A task, one for the run.
+    A task, one for a pass. ``done`` refers to a ``Done`` in Ray's object store.
     """
     ray.get(coordinator.begin.remote())
-    done, held, num_listed = ledger.done(), list[Shard](), 0
+    known, held, num_listed = ray.get(done), list[Shard](), 0
     sources = open_sources(inputs, options)
     for shard in sources.shards():
         held.append(shard)
@@ -252,11 +251,11 @@ def list_shards(
             if not _report(held, coordinator, complete=False):
                 return
             num_listed += len(held)
-            yield from _undone(held, done, 1 if num_listed <= SHARDS_ALONE else MAX_SHARDS_PER_TASK)
+            yield from _undone(held, known, 1 if num_listed <= SHARDS_ALONE else MAX_SHARDS_PER_TASK)
             held = []
     ray.get(coordinator.leave_out.remote("", sources.left_out))
     if _report(held, coordinator, complete=True):
-        yield from _undone(held, done, 1)
+        yield from _undone(held, known, 1)
 
 
 def _report(shards: list[Shard], coordinator: Any, complete: bool) -> bool:

@@ -1,25 +1,22 @@
 """Bulk geotagging: every input gets exactly one row, and the job says how it went."""
 
-import itertools
 import platform
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
-import ray
-
 from geo_ray import __version__
 from geo_ray.data.record.lease import Lease
-from geo_ray.data.record.ledger import Files, Ledger, RunKey, Written
-from geo_ray.data.record.prediction_files import Segment, settle, write_file
+from geo_ray.data.record.ledger import Ledger, RunKey
+from geo_ray.data.record.prediction_files import Inventory, settle
 from geo_ray.data.run.block_reader import rows_per_block
 from geo_ray.data.run.coordinator import Listed
 from geo_ray.data.run.pipeline import Outcome, Work, answer_all
 from geo_ray.data.run.progress import RunProgress
+from geo_ray.data.run.settling import BackgroundSettler
 from geo_ray.data.run.signals import stopped_by_signals
 from geo_ray.data.run.worker import Answered
 from geo_ray.data.sources import SourceOptions, Sources, open_sources
@@ -173,23 +170,28 @@ def geotag(job: GeotagJob, place: Place, see: Callable[[Answered], None] = lambd
     ledger, start = job.work.ledger, time.monotonic()
     with Lease(ledger.store) as lease, stopped_by_signals() as stop:
         ledger.reopen()
-        progress = RunProgress(_num_rows(ledger.files()), lambda line: _say(ledger, line))
+        inventory = Inventory(ledger)
+        settler = BackgroundSettler(inventory, lease.check)
+        progress = RunProgress(inventory.num_rows, lambda line: _say(ledger, line))
 
         def done(answered: Answered, listed: Listed) -> None:
             progress.see(answered, listed)
+            settler.add(answered.block)
             see(answered)
 
-        ledger.event("started", num_blocks_done=len(ledger.done()))
+        ledger.event("started", num_blocks_done=len(inventory.done))
         try:
             with index_runtime(job.index, place) if job.index else nullcontext(_runtime(place)) as runtime:
-                outcome = answer_all(job.work, place, runtime, done, stop)
+                outcome = answer_all(job.work, place, runtime, done, stop, inventory)
+            settler.finish()
         except RunStoppedError as error:
+            settler.finish()
             ledger.event("stopped", reason=str(error), num_images=progress.num_rows)
             raise
         finally:
             progress.close()
-        files = settle(ledger, outcome.shard_ids, lambda groups: _write_files(ledger, groups), lease.check)
-        manifest = _manifest(job, files, progress, time.monotonic() - start)
+        settle(inventory, outcome.shard_ids, settler.write_all, lease.check)
+        manifest = _manifest(job, inventory, progress, time.monotonic() - start)
         ledger.event("finished", num_images=manifest["num_images"], seconds=manifest["seconds"])
         _check_read(outcome, ledger)
         ledger.finish(manifest)
@@ -206,30 +208,16 @@ def _say(ledger: Ledger, line: str) -> None:
     ledger.event("progress", text=line)
 
 
-def _write_files(ledger: Ledger, groups: list[list[Segment]]) -> Iterable[tuple[str, list[Written]]]:
-    """The files of these groups, written by tasks."""
-    task = ray.remote(num_cpus=0.5)(write_file)
-    results: list[tuple[str, list[Written]]] = ray.get([task.remote(ledger, group) for group in groups])
-    return results
-
-
-def _num_rows(files: Files) -> int:
-    return sum(written.num_rows for held in files.values() for written in held)
-
-
-def _manifest(job: GeotagJob, files: Files, progress: RunProgress, seconds: float) -> dict[str, Any]:
-    problems: Counter[str] = Counter()
-    for written in itertools.chain.from_iterable(files.values()):
-        problems.update(written.problems)
+def _manifest(job: GeotagJob, inventory: Inventory, progress: RunProgress, seconds: float) -> dict[str, Any]:
     return {
         "inputs": list(job.options.inputs),
         "options": {name: getattr(job.options, name) for name in ("top_k", "max_problem_share", "exif", "max_pixels")},
         "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},
         "versions": _versions(),
-        "num_images": _num_rows(files),
-        "problems": dict(problems.most_common()),
+        "num_images": inventory.num_rows,
+        "problems": inventory.problems,
         "left_out": job.work.ledger.left_out(),
-        "files": sorted(files),
+        "files": inventory.files,
         "seconds": round(seconds, 3),
         "images_per_second": round(progress.num_rows / seconds, 2) if progress.num_rows else None,
         "stages": progress.stages(),

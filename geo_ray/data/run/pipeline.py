@@ -1,7 +1,7 @@
 """The bulk pipeline on Ray Data: list shards -> read blocks -> answer and commit them.
 
 Each pass answers what is not done yet. What a pass leaves out, because something died that Ray doesn't bring back, the
-next one does: that a block is done is decided by its part alone.
+next one does: that a block is done is decided by the record alone.
 """
 
 import contextlib
@@ -20,7 +20,9 @@ from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError, RayTaskError
 from tqdm import tqdm
 
+from geo_ray.data.record.blocks import Done
 from geo_ray.data.record.ledger import Ledger
+from geo_ray.data.record.prediction_files import Inventory
 from geo_ray.data.run.block_reader import BlockReader, list_shards, read_blocks
 from geo_ray.data.run.coordinator import Coordinator, Listed
 from geo_ray.data.run.stalls import EndsWhenShort
@@ -50,8 +52,8 @@ class Work:
     features: bool = False
 
 
-def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any) -> Dataset:
-    """The pipeline: a row for each block, when its part is written."""
+def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any, done: Any) -> Dataset:
+    """The pipeline: a row for each block that isn't ``done`` (on Ray's object store), when its part is written."""
     head, tail = work.graph.split_at_pixels()
     reader = BlockReader(
         head=pickle.dumps(head),
@@ -60,7 +62,7 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
         rows_per_batch=place.batch_size,
         decode_apart=place.decode_apart,
     )
-    listing = {"inputs": work.inputs, "options": work.options, "ledger": work.ledger, "coordinator": coordinator}
+    listing = {"inputs": work.inputs, "options": work.options, "done": done, "coordinator": coordinator}
     settings = {
         "head": head, "tail": tail, "runtime": runtime, "ledger": work.ledger, "rows_per_batch": place.batch_size,
         "features": work.features, "coordinator": coordinator,
@@ -136,23 +138,26 @@ def answer_all(
     runtime: Runtime,
     see: Callable[[Answered, Listed], None] = lambda answered, listed: None,
     stop: threading.Event | None = None,
+    inventory: Inventory | None = None,
 ) -> Outcome:
     """Answer all blocks of the sources that are not done, in as many passes as that takes.
 
-    ``see`` is called for each block that is done. When ``stop`` is set, what is under way is still committed, and
-    ``RunStoppedError`` is raised. A ``GeoRayError`` of a worker is raised as it is.
+    ``inventory`` is what the record holds now, and knows of each block that is done from then on; it is listed anew
+    before each further pass. ``see`` is called for each block after that. When ``stop`` is set, what is under way is
+    still committed, and ``RunStoppedError`` is raised. A ``GeoRayError`` of a worker is raised as it is.
     """
-    stop, idle = stop or threading.Event(), 0
+    stop, idle, inventory = stop or threading.Event(), 0, inventory or Inventory(work.ledger)
     while True:
-        before = len(work.ledger.done())
-        outcome, broken = _try_pass(work, fitting(place, ray.cluster_resources()), runtime, see, stop)
+        before = len(inventory.done)
+        outcome, broken = _try_pass(work, fitting(place, ray.cluster_resources()), runtime, see, stop, inventory)
         if stop.is_set():
             raise RunStoppedError(f"stopped; what is done stays in {work.ledger.output!r}, --resume completes it")
-        done = work.ledger.done()
+        done = inventory.done
         missing = [one for one in outcome.shard_ids if not done.whole(one) and one not in outcome.failures]
         if not broken and not missing:
             return outcome
-        idle = idle + 1 if len(done) == before else 0
+        inventory.refresh()  # a block may have been written of which nobody was told
+        idle = idle + 1 if len(inventory.done) == before else 0
         why = broken or f"{len(missing)} shards are missing"
         work.ledger.event("pass_again", reason=why)
         if idle == MAX_PASSES:
@@ -169,17 +174,22 @@ def fitting(place: Place, resources: dict[str, float]) -> Place:
 
 
 def _try_pass(
-    work: Work, place: Place, runtime: Runtime, see: Callable[[Answered, Listed], None], stop: threading.Event
+    work: Work,
+    place: Place,
+    runtime: Runtime,
+    see: Callable[[Answered, Listed], None],
+    stop: threading.Event,
+    inventory: Inventory,
 ) -> tuple[Outcome, str]:
     """What a pass has listed and could not read, and what broke it; empty where it came to its end."""
     coordinator = ray.remote(max_restarts=-1, **beside_driver())(Coordinator).remote(work.ledger)
     failures: dict[str, str] = {}
     try:
         with _attended(coordinator, stop, work.ledger):
-            for answered, listed in _pass(work, place, runtime, coordinator):
+            for answered, listed in _pass(work, place, runtime, coordinator, inventory.done):
                 if answered.failure:
                     failures[answered.block.shard_id] = answered.failure
-                else:
+                elif answered.done_at and inventory.done.add(answered.block):
                     see(answered, listed)
         listed = ray.get(coordinator.listed.remote())
         outcome = Outcome(shard_ids=ray.get(coordinator.shard_ids.remote()), failures=failures)
@@ -217,10 +227,13 @@ def _attended(coordinator: Any, stop: threading.Event, ledger: Ledger) -> Iterat
         attendant.join()
 
 
-def _pass(work: Work, place: Place, runtime: Runtime, coordinator: Any) -> Iterator[tuple[Answered, Listed]]:
+def _pass(
+    work: Work, place: Place, runtime: Runtime, coordinator: Any, done: Done
+) -> Iterator[tuple[Answered, Listed]]:
     """Each block that was answered, and what has been listed by then."""
     listed, asked_at = Listed(), 0.0
-    rows = answered_blocks(work, place, runtime, coordinator)
+    held = ray.put(done)  # as it is now, so that the listing is the same if Ray has to do it again
+    rows = answered_blocks(work, place, runtime, coordinator, held)
     rows.context.custom_execution_callback_classes.append(EndsWhenShort)
     with warnings.catch_warnings():
         # How many blocks there are isn't known before; that some workers have nothing to do then is no fault.

@@ -36,7 +36,7 @@ MORE_MEMORY = "have fewer workers (--workers), or more memory set aside for each
 class Answered:
     """What became of a block: how many rows, of which so many have each problem, and seconds by what was done.
 
-    One that was not begun any more, as the run is to end, has no rows.
+    One that was not begun any more, as the run is to end, has no rows, and no time at which it was done.
     ``failure`` is why a shard couldn't be read; its block is not written then.
     """
 

@@ -4,7 +4,9 @@ The pass over the shards is one thread without Ray; ledger, parts, files of pred
 real ones.
 """
 
+import contextlib
 import itertools
+import json
 import shutil
 import tempfile
 from collections import Counter
@@ -19,14 +21,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from geo_ray.data.record import prediction_files as files_module
-from geo_ray.data.record.ledger import LEDGER, PARTS, PREDICTIONS, SUCCESS, Ledger
-from geo_ray.data.record.prediction_files import parquet_bytes, plan_files, settle, write_file
+from geo_ray.data.record.ledger import ENTRIES, ENTRIES_BEFORE, PARTS, PREDICTIONS, SUCCESS, Ledger
+from geo_ray.data.record.prediction_files import Inventory, Settler, parquet_bytes, plan_files, settle, write_file
 from geo_ray.data.run.block_reader import BlockReader
 from geo_ray.data.sources import Row, Shard
+from geo_ray.errors import OutputError
 
 ROWS_PER_BLOCK = 3
 LABELS = ("a", "b", "c", "d")
-FOREIGN = ("parts/notes.txt", "predictions/mine.parquet", "predictions/README.md", "notes.txt", "other/x.parquet")
+FOREIGN = (
+    "parts/notes.txt",
+    "predictions/mine.parquet",
+    "predictions/README.md",
+    "ledger/README.md",
+    "notes.txt",
+    "other/x.parquet",
+)
 READER = BlockReader(head=b"", num_views=1, rows_per_block=ROWS_PER_BLOCK, rows_per_batch=2)
 
 
@@ -75,9 +85,10 @@ class Crashing:
         return answer
 
 
-def commit_blocks(ledger, shards, most=None):
-    """Commit what is not done, block by block, at most so many."""
-    done = ledger.done()
+def commit_blocks(inventory, shards, most=None, hand_over=None):
+    """Commit what is not done, block by block, at most so many, and make files of them as a run does on its way."""
+    ledger, done = inventory.ledger, inventory.done
+    settler = Settler(hand_over or (lambda segments: inventory.add(write_file(ledger, segments))))
     images = (
         images
         for shard in shards
@@ -89,17 +100,32 @@ def commit_blocks(ledger, shards, most=None):
         problems = [problem for _, batch in one.batches for problem in batch["problem"]]
         table = pa.table({"image_id": pa.array(ids, pa.string()), "problem": pa.array(problems, pa.string())})
         ledger.commit(one.block, parquet_bytes(table))
+        assert done.add(one.block)
+        settler.add(one.block, done.whole(one.block.shard_id))
 
 
-def run(ledger, shards):
-    """What the job does with an output, to its end."""
+def run(ledger, shards, hand_over=None):
+    """What the job does with an output, to its end; what its record holds then."""
     ledger.reopen()
-    commit_blocks(ledger, shards)
-    files = settle(
-        ledger, [shard.shard_id for shard in shards], lambda groups: [write_file(ledger, group) for group in groups]
-    )
+    inventory = Inventory(ledger)
+    commit_blocks(inventory, shards, hand_over=hand_over)
+    shard_ids = [shard.shard_id for shard in shards]
+    settle(inventory, shard_ids, lambda groups: (write_file(ledger, group) for group in groups))
     ledger.finish({})
-    return files
+    return inventory
+
+
+def write_ledger_of_before(folder):
+    """Note what the entries say as earlier versions did: one file for all, with each block."""
+    before = {}
+    for name, entry in Ledger(str(folder)).entries().items():
+        rows = zip(entry.blocks(), entry.rows(), strict=True)
+        before[f"{name}.parquet"] = [[block.name, num_rows, {}] for block, num_rows in rows]
+        if before[f"{name}.parquet"]:
+            before[f"{name}.parquet"][0][2] = entry.problems
+    for path in (folder / ENTRIES).glob("*.json"):
+        path.unlink()
+    (folder / ENTRIES_BEFORE).write_text(json.dumps(before))
 
 
 def ids_of(shards):
@@ -122,6 +148,7 @@ class Output(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(files_module, "BLOCKS_PER_FILE", blocks_per_file)
         self.sizes, self.foreign, self.complete = {"a": 5, "b": 0}, {}, None
+        self.late = []
 
     @property
     def shards(self):
@@ -145,7 +172,26 @@ class Output(RuleBasedStateMachine):
     def some_blocks_are_committed(self, most):
         self.ledger().reopen()
         self.complete = None
-        commit_blocks(self.ledger(), self.shards, most)
+        commit_blocks(Inventory(self.ledger()), self.shards, most)
+
+    @rule(most=st.integers(1, 6))
+    def a_run_is_gone_before_its_tasks_are(self, most):
+        self.ledger().reopen()
+        self.complete = None
+        commit_blocks(Inventory(self.ledger()), self.shards, most, self.late.append)
+
+    @precondition(lambda self: self.late)
+    @rule()
+    def such_a_task_ends(self):
+        """It finds what it was to make a file of, and then the file isn't noted, or it finds it no more."""
+        there = predicted(self.folder)
+        with contextlib.suppress(OutputError):
+            write_file(self.ledger(), self.late.pop())
+            assert self.complete is None or predicted(self.folder) == there
+
+    @rule()
+    def it_was_an_earlier_version(self):
+        write_ledger_of_before(self.folder)
 
     @rule(changes=st.integers(1, 30), before=st.booleans())
     def a_run_is_cut_short(self, changes, before):
@@ -175,8 +221,9 @@ class Output(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def files_are_lost(self, data):
-        own = [path for name in (PARTS, PREDICTIONS) for path in sorted((self.folder / name).glob("*"))]
-        own = [path for path in [self.folder / LEDGER, *own] if path.exists() and self.key(path) not in self.foreign]
+        own = [path for name in (PARTS, PREDICTIONS, ENTRIES) for path in sorted((self.folder / name).glob("*"))]
+        own = [path for path in [self.folder / ENTRIES_BEFORE, *own] if path.exists()]
+        own = [path for path in own if self.key(path) not in self.foreign]
         if lost := data.draw(st.sets(st.sampled_from(own))) if own else ():
             for path in lost:
                 path.unlink()
@@ -191,20 +238,23 @@ class Output(RuleBasedStateMachine):
 
     @rule()
     def it_runs_to_the_end(self):
-        files = run(self.ledger(), self.shards)
-        assert predicted(self.folder) == ids_of(self.shards)
-        assert set(files) == {path.name for path in self.ours(PREDICTIONS)}
-        assert sum(written.num_rows for held in files.values() for written in held) == ids_of(self.shards).total()
+        inventory = run(self.ledger(), self.shards)
+        ids = ids_of(self.shards)
+        assert predicted(self.folder) == ids
+        assert inventory.files == sorted(path.name for path in self.ours(PREDICTIONS))
+        assert inventory.num_rows == ids.total()
+        assert inventory.problems.get("empty", 0) == sum(image_id.endswith("3") for image_id in ids)
         assert not self.ours(PARTS)
-        assert self.ledger().files() == files
+        assert self.ledger().entries() == inventory.entries
+        assert len(self.ours(ENTRIES)) == len(inventory.entries)
         self.complete = self.shards
 
     @precondition(lambda self: self.complete == self.shards)
     @rule()
     def a_complete_run_has_nothing_left_to_do(self):
-        done, shard_ids = self.ledger().done(), [shard.shard_id for shard in self.shards]
-        assert all(map(done.whole, shard_ids))
-        assert plan_files(shard_ids, self.ledger()) == (self.ledger().files(), [])
+        inventory, shard_ids = Inventory(self.ledger()), [shard.shard_id for shard in self.shards]
+        assert all(map(inventory.done.whole, shard_ids))
+        assert plan_files(shard_ids, inventory) == (sorted(inventory.entries), [])
 
     @invariant()
     def success_means_complete(self):
@@ -228,7 +278,7 @@ class Output(RuleBasedStateMachine):
 
     def done(self):
         """The blocks of the present inputs that are done."""
-        done = self.ledger().done()
+        done = Inventory(self.ledger()).done
         return {block for shard in self.shards for block in done.blocks(shard.shard_id)}
 
     def ours(self, name):

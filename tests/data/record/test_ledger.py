@@ -7,6 +7,7 @@ import pytest
 
 from geo_ray.data.record.ledger import Ledger, RunKey
 from geo_ray.data.record.output_tables import SCHEMA, prediction_table
+from geo_ray.data.record.prediction_files import Inventory
 from geo_ray.errors import OutputError
 from geo_ray.pipeline.columns import ANSWER, source_batch
 
@@ -25,7 +26,7 @@ def answers(count, problems=()):
 def test_a_fresh_folder_has_nothing_done(tmp_path):
     ledger = Ledger(str(tmp_path / "new" / "out"))
     assert ledger.claim(KEY, resume=False, settings={"rows_per_block": 7}) == {"rows_per_block": 7}
-    assert len(ledger.done()) == 0
+    assert len(Inventory(ledger).done) == 0
 
 
 def test_the_same_run_needs_resume_and_keeps_its_settings(tmp_path):

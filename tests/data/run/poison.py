@@ -89,7 +89,7 @@ class EndsReader(Shard):
             yield Row(f"{self.label}#{number}", (self.label,), (b"image %d" % number,))
 
 
-def list_deadly(start, inputs, options, ledger, coordinator):
+def list_deadly(start, inputs, options, done, coordinator):
     """In place of ``list_shards``: two shards for one task, of which the first ends it in its second block."""
     shards = [EndsReader(label="a", num_rows=200, ends_at=ROWS_PER_BLOCK + 9), EndsReader(label="b", num_rows=70)]
     ray.get(coordinator.begin.remote())
