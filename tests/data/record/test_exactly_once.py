@@ -315,3 +315,17 @@ def test_every_place_that_a_run_can_be_cut_at(tmp_path, monkeypatch, before):
         else:
             assert changes > 10
             return
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+def test_a_block_that_is_in_two_files_is_taken_from_one(tmp_path, monkeypatch, count):
+    """A run over fewer inputs ended between its file and the deletion of what that replaces; all are asked for again."""
+    old = [Numbered(label="a", count=count), Numbered(label="b", count=4)]
+    run(Ledger(str(tmp_path)), old)
+    with monkeypatch.context() as patch:
+        patch.setattr(Inventory, "keep", lambda self, names: (_ for _ in ()).throw(Crash))
+        with pytest.raises(Crash):
+            run(Ledger(str(tmp_path)), old[:1])
+    assert predicted(tmp_path) == ids_of(old) + ids_of(old[:1])
+    run(Ledger(str(tmp_path)), old)
+    assert predicted(tmp_path) == ids_of(old)
