@@ -319,7 +319,7 @@ def test_every_place_that_a_run_can_be_cut_at(tmp_path, monkeypatch, before):
 
 @pytest.mark.parametrize("count", range(1, 7))
 def test_a_block_that_is_in_two_files_is_taken_from_one(tmp_path, monkeypatch, count):
-    """A run over fewer inputs ended between its file and the deletion of what that replaces; all are asked for again."""
+    """A run over fewer inputs ended between its file and the deletion of what that replaces; then all are asked for."""
     old = [Numbered(label="a", count=count), Numbered(label="b", count=4)]
     run(Ledger(str(tmp_path)), old)
     with monkeypatch.context() as patch:
