@@ -38,6 +38,12 @@ class Graph:
         """The graph with every stage loaded, for one worker."""
         return BuiltGraph(self, tuple(stage.build(runtime) for stage in self.stages))
 
+    def blank(self, num_rows: int) -> Batch:
+        """The output columns of so many rows that nothing is known of; nothing is loaded."""
+        written = {column.name: column for stage in self.stages for column in stage.writes}
+        columns = {column.name: column for column in SOURCE} | written
+        return {name: columns[name].blank(num_rows) for name in self.output}
+
     def split(self, first: int) -> tuple["Graph", "Graph"]:
         """Two graphs that give the same when run one after the other, cut before stage ``first``."""
         head, tail = self.stages[:first], self.stages[first:]

@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
     ],
     metadata={b"geo": geoparquet_metadata(["Point"])},
 )
+BYTES_PER_ANSWER = 400  # about, in a file
 EXIF_SCHEMA = pa.schema(  # with the columns that comparing with EXIF adds
     [*SCHEMA, *((column.name, pa.float64()) for column in (*EXIF_POINT, EXIF_DISTANCE))], metadata=SCHEMA.metadata
 )

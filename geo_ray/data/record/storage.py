@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import shutil
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -61,6 +62,10 @@ class Store(ABC):
     @abstractmethod
     def age_s(self, name: str) -> float | None:
         """Seconds since a file was written, or None where there is none."""
+
+    def room_bytes(self) -> int | None:
+        """How many bytes there is room for, or None where nobody knows."""
+        return None
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -148,6 +153,12 @@ class FolderStore(Store):
             except FileNotFoundError:
                 return None
 
+    def room_bytes(self) -> int | None:
+        """See ``Store.room_bytes``: what is free on its disk for this user."""
+        with self._errors():
+            there = next(path for path in (self._root, *self._root.parents) if path.exists())
+            return shutil.disk_usage(there).free
+
 
 class ObjectStore(Store):
     """A prefix of an object store, through fsspec: an object is there when its upload has ended, and not before."""
@@ -157,6 +168,8 @@ class ObjectStore(Store):
         with self._errors():
             self._fs, root = filesystem(uri)
         self._root = root.rstrip("/")
+        # s3fs asks for the size first, and then for pieces of what is large: two requests where one will do.
+        self._at_once = {"max_concurrency": 1} if hasattr(self._fs, "max_concurrency") else {}
 
     def write(self, name: str, content: bytes) -> None:
         """See ``Store.write``."""
@@ -179,7 +192,7 @@ class ObjectStore(Store):
         """See ``Store.read``."""
         with self._errors():
             try:
-                return bytes(self._again(lambda: self._fs.cat_file(f"{self._root}/{name}")))
+                return bytes(self._again(lambda: self._fs.cat_file(f"{self._root}/{name}", **self._at_once)))
             except FileNotFoundError:
                 return None
 

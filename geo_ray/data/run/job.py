@@ -1,5 +1,6 @@
 """Bulk geotagging: every input gets exactly one row, and the job says how it went."""
 
+import json
 import platform
 import time
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from typing import Any
 from geo_ray import __version__
 from geo_ray.data.record.lease import Lease
 from geo_ray.data.record.ledger import Ledger, RunKey
+from geo_ray.data.record.output_tables import BYTES_PER_ANSWER, feature_table, prediction_table
 from geo_ray.data.record.prediction_files import Inventory, settle
+from geo_ray.data.record.rehearsal import check_room, rehearse
 from geo_ray.data.run.block_reader import rows_per_block
 from geo_ray.data.run.coordinator import Listed
 from geo_ray.data.run.pipeline import Outcome, Work, answer_all
@@ -74,6 +77,7 @@ class GeotagJob:
     index: ShardSet | None  # what shard actors are to search
     sources: Sources
     work: Work
+    num_rows: int  # inputs there are at least: only a few are counted before the run
 
     @property
     def num_index_shards(self) -> int:
@@ -95,7 +99,10 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     else:
         graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, options.max_pixels)
     ledger = Ledger(options.output)
-    settings = {ROWS_PER_BLOCK: _block_size(sources, bundle)}
+    few, all_counted = _count_few(sources)
+    pixel_bytes = views * 3 * bundle.encoder.image_size**2
+    num_rows = few if all_counted else None
+    settings = {ROWS_PER_BLOCK: rows_per_block(pixel_bytes, bundle.encoder.micro_batch, num_rows)}
     if not dry_run:
         settings = ledger.claim(_key(options, bundle, index), options.resume, settings)
     size = settings[ROWS_PER_BLOCK]
@@ -108,7 +115,7 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
         rows_per_block=size,
         features=options.features,
     )
-    return GeotagJob(options=options, bundle=bundle, index=index, sources=sources, work=work)
+    return GeotagJob(options=options, bundle=bundle, index=index, sources=sources, work=work, num_rows=few)
 
 
 def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunKey:
@@ -128,15 +135,16 @@ def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunK
     )
 
 
-def _block_size(sources: Sources, bundle: Bundle) -> int:
-    """Rows of a block, for as many inputs as there are; of a listing with more than a few only those are counted."""
+def _count_few(sources: Sources) -> tuple[int, bool]:
+    """How many inputs there are at least, and whether these are all; only a few are counted."""
     num_rows = 0
     for shard in sources.shards():
-        num_rows += FEW if shard.num_rows is None else shard.num_rows
+        if shard.num_rows is None:
+            return num_rows, False
+        num_rows += shard.num_rows
         if num_rows >= FEW:
-            break
-    pixel_bytes = sources.num_views * 3 * bundle.encoder.image_size**2
-    return rows_per_block(pixel_bytes, bundle.encoder.micro_batch, num_rows if num_rows < FEW else None)
+            return num_rows, False
+    return num_rows, True
 
 
 def find_index(address: str, bundle: Bundle) -> ShardSet:
@@ -169,12 +177,18 @@ def geotag(job: GeotagJob, place: Place, see: Callable[[Answered], None] = lambd
     """
     ledger, start = job.work.ledger, time.monotonic()
     with Lease(ledger.store) as lease, stopped_by_signals() as stop:
-        ledger.reopen()
         inventory = Inventory(ledger)
+        _try_output(job, inventory)
+        ledger.reopen()
         settler = BackgroundSettler(inventory, lease.check)
         progress = RunProgress(inventory.num_rows, lambda line: _say(ledger, line))
+        roomy = False  # for all inputs, which are known when all are listed
 
         def done(answered: Answered, listed: Listed) -> None:
+            nonlocal roomy
+            if listed.complete and not roomy:
+                _check_room(job, inventory, listed.num_rows or 0)
+                roomy = True
             progress.see(answered, listed)
             settler.add(answered.block)
             see(answered)
@@ -191,12 +205,28 @@ def geotag(job: GeotagJob, place: Place, see: Callable[[Answered], None] = lambd
         finally:
             progress.close()
         settle(inventory, outcome.shard_ids, settler.write_all, lease.check)
-        manifest = _manifest(job, inventory, progress, time.monotonic() - start)
+        manifest = _manifest(job, inventory, progress.num_rows, progress.stages(), time.monotonic() - start)
         ledger.event("finished", num_images=manifest["num_images"], seconds=manifest["seconds"])
         _check_read(outcome, ledger)
         ledger.finish(manifest)
     _check_budget(manifest, job.options.max_problem_share)
     return manifest
+
+
+def _try_output(job: GeotagJob, inventory: Inventory) -> None:
+    """Do what the run does to its output at its end, before it has begun; ``OutputError`` where that can't be done."""
+    work, ledger = job.work, inventory.ledger
+    _check_room(job, inventory, job.num_rows)
+    manifest = _manifest(job, inventory, 0, {}, 0.0)
+    table = feature_table if work.features else prediction_table
+    rehearse(ledger, table(work.graph.blank(1)), json.dumps(manifest).encode())
+
+
+def _check_room(job: GeotagJob, inventory: Inventory, num_rows: int) -> None:
+    """Raise ``OutputError`` where the answers of so many inputs find no room on the output's disk."""
+    per_row = 4 * job.bundle.num_features if job.options.features else BYTES_PER_ANSWER
+    num_bytes = per_row * max(0, num_rows - inventory.num_rows)
+    check_room(inventory.ledger, num_bytes, f"the answers of {num_rows:,} images" if num_rows else "a run")
 
 
 def _runtime(place: Place) -> Runtime:
@@ -208,7 +238,9 @@ def _say(ledger: Ledger, line: str) -> None:
     ledger.event("progress", text=line)
 
 
-def _manifest(job: GeotagJob, inventory: Inventory, progress: RunProgress, seconds: float) -> dict[str, Any]:
+def _manifest(
+    job: GeotagJob, inventory: Inventory, num_answered: int, stages: dict[str, dict[str, float]], seconds: float
+) -> dict[str, Any]:
     return {
         "inputs": list(job.options.inputs),
         "options": {name: getattr(job.options, name) for name in ("top_k", "max_problem_share", "exif", "max_pixels")},
@@ -219,8 +251,8 @@ def _manifest(job: GeotagJob, inventory: Inventory, progress: RunProgress, secon
         "left_out": job.work.ledger.left_out(),
         "files": inventory.files,
         "seconds": round(seconds, 3),
-        "images_per_second": round(progress.num_rows / seconds, 2) if progress.num_rows else None,
-        "stages": progress.stages(),
+        "images_per_second": round(num_answered / seconds, 2) if num_answered else None,
+        "stages": stages,
     }
 
 

@@ -129,17 +129,34 @@ def small_disk(tmp_path):
     """A file system in memory that can be filled and made larger; needs the right to mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)], capture_output=True
-    ).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True).returncode:
         pytest.skip("a file system can't be mounted here")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk(start, crops, small_disk):
+def resize(disk, size):
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+def test_a_disk_that_is_too_small_and_one_that_fills_up(start, crops, small_disk):
     output = small_disk / "out"
     code, lines = ended(start(output))
+    assert code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        f"geo-ray geotag: output {str(output)!r} has room for 8 MB, and the answers of 640 images"
+    )
+    assert not names_below(output / "parts")  # before the first image
+    resize(small_disk, "64m")
+    process = start(output, "--resume")
+    until_under_way(process, output)
+    os.kill(process.pid, signal.SIGSTOP)
+    with contextlib.suppress(OSError), open(small_disk / "others", "wb") as others:
+        while True:
+            others.write(bytes(2**16))
+    os.kill(process.pid, signal.SIGCONT)
+    code, lines = ended(process)
     assert code == 2
     assert len(lines) == 1
     assert lines[0].startswith(f"geo-ray geotag: output {str(output)!r} can't be written ([Errno 28] No space left")
@@ -147,7 +164,7 @@ def test_a_full_disk(start, crops, small_disk):
     assert not (output / "_LOCK").exists()
     assert not list(output.rglob(".partial-*"))
     assert names_below(output / "parts")
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    (small_disk / "others").unlink()
     assert ended(start(output, "--resume")) == (0, [])
     assert_complete(output, crops)
 
