@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from geo_ray.data.record import prediction_files
 from geo_ray.data.run.job import GeotagOptions, geotag, prepare
 from geo_ray.errors import ErrorBudgetError, OutputError
 from geo_ray.remote.place import Place
@@ -116,6 +117,24 @@ def test_resume_completes_what_is_missing(tmp_path, ray_session):
     assert not cut.exists()
     assert len(after) == 40
     assert {name: after[name] for name in before} == before
+
+
+def test_files_of_predictions_are_made_while_the_run_goes_on(tmp_path, ray_session, monkeypatch):
+    monkeypatch.setattr(prediction_files, "BLOCKS_PER_FILE", 3)
+    images, output = tmp_path / "in", tmp_path / "out"
+    write_crops(images, 400)
+    counts = []
+
+    def see(answered):
+        counts.append([len(list((output / name).glob("*"))) for name in ("ledger", "predictions", "parts")])
+
+    geotag(prepare(GeotagOptions(inputs=(str(images),), output=str(output))), PLACE, see)
+    num_blocks = len(counts)
+    assert num_blocks >= 16
+    assert 3 * counts[-1][0] >= num_blocks / 4  # of its blocks a good part was in files before the last one was done
+    assert max(parts for _, _, parts in counts) < num_blocks
+    assert rows_by_id(output).keys() == {path.name for path in images.iterdir()}
+    assert not list((output / "parts").iterdir())
 
 
 def test_an_empty_folder_of_another_run_is_refused(tmp_path, ray_session):
