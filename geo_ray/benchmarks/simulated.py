@@ -1,7 +1,6 @@
 """What stands for reading and for GPUs in a simulated run. Light to import: many processes do it on one machine."""
 
 import os
-import pickle
 import time
 from collections.abc import Iterator
 from functools import lru_cache
@@ -10,7 +9,8 @@ from queue import SimpleQueue
 import pyarrow as pa
 
 from geo_ray.data.record.blocks import Block
-from geo_ray.data.run.block_reader import MAX_SHARDS_PER_TASK, Images, packed
+from geo_ray.data.run.block_reader import MAX_SHARDS_PER_TASK, Images
+from geo_ray.data.run.transport import packed, unpacked
 from geo_ray.data.sources import Row
 from geo_ray.data.sources.rows import batch_of
 
@@ -27,7 +27,7 @@ def list_simulated(start: pa.Table, num_shards: int) -> Iterator[pa.Table]:
 
 def read_simulated(rows: pa.Table) -> Iterator[pa.Table]:
     """A row for each block of the shards in this row; the images are those of all other blocks."""
-    for _ in pickle.loads(rows["shards"][0].as_buffer()):
+    for _ in unpacked(rows):
         for _ in range(BLOCKS_PER_SHARD):
             yield packed("images", _images())
 
@@ -37,7 +37,7 @@ def _images() -> Images:
     """A block whose ids and addresses are as long as real ones."""
     names = [f"2024/000000/{row:04d}-4f1c2a9e7b.jpg" for row in range(ROWS)]
     rows = [Row(name, (f"s3://bucket-of-photos/{name}",), (bytes(NUM_BYTES),)) for name in names]
-    return Images(block=Block("0" * 20, 0, last=False), batches=((False, batch_of(rows, 1)),))
+    return Images(block=Block("0" * 20, 0, last=False), batches=((0, batch_of(rows, 1)),))
 
 
 class SleepingWorker:

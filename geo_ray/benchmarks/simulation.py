@@ -12,8 +12,7 @@ import psutil
 import ray
 
 from geo_ray.benchmarks.simulated import BLOCKS_PER_SHARD, ROWS, SleepingWorker, list_simulated, read_simulated
-from geo_ray.data.run.pipeline import CPUS_TO_LIST, Step, stream
-from geo_ray.remote.place import Place
+from geo_ray.data.run.pipeline import CPUS_TO_LIST, Pool, Step, stream
 from geo_ray.remote.runtime import connected
 
 # ViT-L/14 at 224 pixels on an H100: 162 GFLOP an image (81 GMAC) at 40 % of the 989 TFLOP/s of dense bfloat16 in
@@ -34,9 +33,12 @@ def simulate(
         rows = stream(
             Step(list_simulated, {"num_shards": num_shards}, CPUS_TO_LIST),
             Step(read_simulated, {}, CPUS_TO_READ),
-            Step(SleepingWorker, {"num_gpus": gpus_per_process, "images_per_second": images_per_second}, CPUS),
-            Place(num_workers=num_workers),
-            calls_per_worker=2 * gpus_per_process,
+            Step(
+                SleepingWorker,
+                {"num_gpus": gpus_per_process, "images_per_second": images_per_second},
+                CPUS,
+                Pool(num_workers, num_calls=2 * gpus_per_process),
+            ),
         )
         seen, cpu = [], psutil.Process().cpu_times()
         for batch in rows.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):

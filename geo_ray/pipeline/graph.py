@@ -54,8 +54,19 @@ class Graph:
 
     def split_at_pixels(self) -> tuple["Graph", "Graph"]:
         """All up to decoding, which needs the images' bytes but no bundle, and the rest."""
-        pixels = (any(column.name == "pixels" for column in stage.writes) for stage in self.stages)
-        return self.split(list(pixels).index(True) + 1)
+        return self._split_after("pixels")
+
+    def parts(self) -> tuple["Graph", "Graph", "Graph"]:
+        """Decoding (bytes to pixels), encoding (pixels to image features) and locating (features to answers).
+
+        What suits one device is in one part: the second is for a GPU. Where features are asked for, the last is empty.
+        """
+        decode, rest = self.split_at_pixels()
+        return decode, *rest._split_after("image_features")
+
+    def _split_after(self, column: str) -> tuple["Graph", "Graph"]:
+        writes = ([written.name for written in stage.writes] for stage in self.stages)
+        return self.split([column in names for names in writes].index(True) + 1)
 
 
 @dataclass(frozen=True)

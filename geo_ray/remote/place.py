@@ -9,12 +9,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from geo_ray.errors import InputError
 
+# Of the CPUs: an image of 640 x 480 takes 3 ms to decode, and 1 ms to be located and written, on the machines of GPUs.
+SHARE_THAT_LOCATES = 0.25
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Workers that hold the graph, and what each takes.
 
-    With GPUs, decoding runs apart on CPU tasks; without, one actor runs all stages, which spares moving pixels.
+    With GPUs, decoding runs apart on CPU tasks, and ``num_locators`` actors find places by the features, so that GPUs
+    wait for neither; without, one actor runs all stages, which spares moving pixels.
     ``num_workers`` is how many there are at least; with ``max_workers`` the pool grows to that while there is work and
     room, or where the cluster can add nodes. ``memory_per_worker``, in bytes, is set aside for each of them.
     Without ``num_index_shards`` each worker searches the index by itself; with them, shard actors do, which take CPUs
@@ -28,6 +32,8 @@ class Place:
     gpus_per_worker: float = 0.0
     batch_size: int = 256
     decode_apart: bool = False
+    num_locators: int = 0
+    cpus_per_locator: float = 0.5
     num_index_shards: int = 0
     num_index_replicas: int = 1
     cpus_per_index_shard: float = 0.5
@@ -64,7 +70,8 @@ class Place:
 
     def room(self, resources: dict[str, float]) -> int:
         """How many workers find room in a cluster of these resources beside what reads."""
-        rooms = [(self.data_cpus(resources.get("CPU", 0.0)) - 1) / self.cpus_per_worker]
+        cpus = self.data_cpus(resources.get("CPU", 0.0)) - self.num_locators * self.cpus_per_locator
+        rooms = [(cpus - 1) / self.cpus_per_worker]
         if self.gpus_per_worker:
             rooms.append(resources.get("GPU", 0.0) / self.gpus_per_worker)
         if self.memory_per_worker:
@@ -124,7 +131,8 @@ def plan(
         cpus_per_index_shard=cpus_per_index_shard,
     )
     if gpus >= 1:
-        index, most = replace(index, gpus_per_worker=1.0, decode_apart=True), int(gpus)
+        locators = max(1, round(index.data_cpus(cpus) * SHARE_THAT_LOCATES))
+        index, most = replace(index, gpus_per_worker=1.0, decode_apart=True, num_locators=locators), int(gpus)
     else:
         most = math.floor(index.data_cpus(cpus) - max(2, cpus / 16))
     if memory_per_worker:

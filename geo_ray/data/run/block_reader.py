@@ -20,6 +20,7 @@ from geo_ray.data.record.blocks import Block, Done
 from geo_ray.data.run.coordinator import Announcer
 from geo_ray.data.run.deaths import READS, Act, Attempt, Span, Told, tries
 from geo_ray.data.run.trace import note
+from geo_ray.data.run.transport import packed, unpacked
 from geo_ray.data.sources import Row, Shard, SourceOptions, batches, open_sources
 from geo_ray.data.sources.containers import ContainerShard
 from geo_ray.pipeline.columns import KILLS_WORKER, Batch, num_rows
@@ -38,17 +39,19 @@ SHARDS_ALONE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """A block's images on their way to a worker: batches, each before decoding or (``decoded``) after it.
+    """A block's images on their way to a worker: batches, each with how many parts of the graph have seen it.
 
-    ``label`` is that of their shard, ``first_row`` the first one's number in it.
+    ``label`` is that of their shard, ``first_row`` the first one's number in it. Of one that was ``dropped``, as the
+    run is to end, nothing is known.
     """
 
     block: Block
     label: str = ""
     first_row: int = 0
-    batches: tuple[tuple[bool, Batch], ...] = ()
+    batches: tuple[tuple[int, Batch], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     failure: str = ""
+    dropped: bool = False
 
 
 def rows_per_block(pixel_bytes: int, micro_batch: int, num_rows: int | None = None) -> int:
@@ -80,7 +83,7 @@ class _Ahead(Iterator[Row | None]):
         return not self._next
 
 
-_Held = tuple[int, bool, Batch]  # the number of its first row in the block, whether it is decoded, and a batch
+_Held = tuple[int, int, Batch]  # the number of its first row in the block, how many parts have seen it, and a batch
 
 
 class _Watch:
@@ -171,39 +174,39 @@ class BlockReader:
             start = time.perf_counter()
             rows = rows or _Ahead(shard.rows_but(lambda number: number // self.rows_per_block in done))
             here = itertools.islice(rows, self.rows_per_block)
-            packed: tuple[tuple[bool, Batch], ...] = ()
+            held: tuple[tuple[int, Batch], ...] = ()
             seconds: dict[str, float] = {}
             if number in done:
                 for _ in here:
                     pass
             else:
-                packed, seconds = self._pack((row for row in here if row is not None), watch)
+                held, seconds = self._pack((row for row in here if row is not None), watch)
                 seconds["read"] = time.perf_counter() - start - sum(seconds.values())
             block = Block(shard.shard_id, number, last=rows.ended)
             watch.end()
             if number not in done:
-                note("read", block, sum(len(batch["image_id"]) for _, batch in packed))
-                yield Images(block=block, label=shard.label, first_row=watch.first_row, batches=packed, seconds=seconds)
+                note("read", block, sum(len(batch["image_id"]) for _, batch in held))
+                yield Images(block=block, label=shard.label, first_row=watch.first_row, batches=held, seconds=seconds)
             if block.last:
                 return
 
-    def _pack(self, rows: Iterator[Row], watch: "_Watch") -> tuple[tuple[tuple[bool, Batch], ...], dict[str, float]]:
+    def _pack(self, rows: Iterator[Row], watch: "_Watch") -> tuple[tuple[tuple[int, Batch], ...], dict[str, float]]:
         held: list[_Held] = []
         seconds: dict[str, float] = defaultdict(float)
         size = num_read = 0
         for batch in batches(rows, self.num_views, self.rows_per_batch, MAX_RAW_BYTES):
             size += _num_bytes(batch)
-            held.append((num_read, False, batch))
+            held.append((num_read, 0, batch))
             num_read += num_rows(batch)
             if self.decode_apart or size > MAX_RAW_BYTES:
                 held = [piece for one in held for piece in self._decoded(one, watch, seconds)]
                 watch.reading(num_read)
-        return tuple((decoded, batch) for _, decoded, batch in held), dict(seconds)
+        return tuple((parts, batch) for _, parts, batch in held), dict(seconds)
 
     def _decoded(self, held: "_Held", watch: "_Watch", seconds: dict[str, float]) -> "list[_Held]":
         """A batch after decoding; in pieces that are announced, where a process has died of its block."""
-        start, decoded, batch = held
-        if decoded:
+        start, parts, batch = held
+        if parts:
             return [held]
         whole = (start, start + num_rows(batch))
         spans, blamed = tries(whole, watch.told.died, divide=True) if watch.careful else ([whole], [])
@@ -212,7 +215,7 @@ class BlockReader:
         for first, stop in spans:
             piece = {name: column[first - start : stop - start] for name, column in batch.items()}
             watch.decoding((first, stop), piece)
-            pieces.append((first, True, self._decode(piece, seconds)))
+            pieces.append((first, 1, self._decode(piece, seconds)))
         return sorted(pieces, key=lambda piece: piece[0])
 
     def _decode(self, batch: Batch, seconds: dict[str, float]) -> Batch:
@@ -272,13 +275,8 @@ def _undone(shards: list[Shard], done: Done, per_task: int) -> Iterator[pa.Table
 def read_blocks(rows: pa.Table, reader: BlockReader, coordinator: Any) -> Iterator[pa.Table]:
     """A row for each block of the shards in this row; a task."""
     announcer = Announcer(coordinator=coordinator)
-    for shard, done in pickle.loads(rows["shards"][0].as_buffer()):
+    for shard, done in unpacked(rows):
         for images in reader.blocks(shard, done, announcer):
             yield packed("images", images)
         if isinstance(shard, ContainerShard) and shard.left_out:
             ray.get(coordinator.leave_out.remote(shard.shard_id, dict(shard.left_out)))
-
-
-def packed(name: str, value: Any) -> pa.Table:
-    """A row that holds a value under this name."""
-    return pa.table({name: pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})

@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 Span = tuple[int, int]  # rows of a block, from the first to before the second number
-Act = Literal["reading", "decoding", "answering"]
+Act = Literal["reading", "decoding", "encoding", "answering"]
+WHERE = {"reading": " read", "decoding": " read", "encoding": " encode", "answering": ""}
 Event = dict[str, Any]  # its ``name``, ``text`` for people, and details
 
 # Each death costs a process with its model loaded again, a part that lives next to nothing: so parts are many.
@@ -73,8 +74,8 @@ class Attempt:
 
     @property
     def block(self) -> str:
-        """The block, and whether it is with those who read or those who answer: both may have it at a time."""
-        return f"{self.block_name}{'' if self.act == 'answering' else ' read'}"
+        """The block, and whether it is with those who read, encode or answer: several may have it at a time."""
+        return f"{self.block_name}{WHERE[self.act]}"
 
     @property
     def block_name(self) -> str:

@@ -1,5 +1,7 @@
 """The bulk pipeline on Ray Data: list shards -> read blocks -> answer and commit them.
 
+With GPUs blocks are decoded where they are read, encoded on the GPUs, and located and committed by actors beside them.
+
 Each pass answers what is not done yet. What a pass leaves out, because something died that Ray doesn't bring back, the
 next one does: that a block is done is decided by the record alone.
 """
@@ -26,7 +28,8 @@ from geo_ray.data.record.prediction_files import Inventory
 from geo_ray.data.run.block_reader import BlockReader, list_shards, read_blocks
 from geo_ray.data.run.coordinator import Coordinator, Listed
 from geo_ray.data.run.stalls import EndsWhenShort
-from geo_ray.data.run.worker import Answered, BlockAnswerer
+from geo_ray.data.run.transport import unpacked
+from geo_ray.data.run.worker import ENCODED, Answered, BlockAnswerer, BlockEncoder
 from geo_ray.data.sources import SourceOptions
 from geo_ray.errors import GeoRayError, OutputError, RunStoppedError
 from geo_ray.pipeline.graph import Graph
@@ -54,58 +57,83 @@ class Work:
 
 def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any, done: Any) -> Dataset:
     """The pipeline: a row for each block that isn't ``done`` (on Ray's object store), when its part is written."""
-    head, tail = work.graph.split_at_pixels()
+    parts = work.graph.parts()
     reader = BlockReader(
-        head=pickle.dumps(head),
+        head=pickle.dumps(parts[0]),
         num_views=work.num_views,
         rows_per_block=work.rows_per_block,
         rows_per_batch=place.batch_size,
         decode_apart=place.decode_apart,
     )
     listing = {"inputs": work.inputs, "options": work.options, "done": done, "coordinator": coordinator}
-    settings = {
-        "head": head, "tail": tail, "runtime": runtime, "ledger": work.ledger, "rows_per_batch": place.batch_size,
-        "features": work.features, "coordinator": coordinator,
-    }  # fmt: skip
-    return stream(
+    shared = {"parts": parts, "rows_per_batch": place.batch_size, "coordinator": coordinator}
+    committing = shared | {"ledger": work.ledger, "features": work.features}
+    steps = [
         Step(list_shards, listing, CPUS_TO_LIST),
         Step(read_blocks, {"reader": reader, "coordinator": coordinator}, 1 if place.decode_apart else CPUS_TO_READ),
-        Step(BlockAnswerer, settings, place.cpus_per_worker),
-        place,
-    )
+    ]
+    if place.num_locators:
+        encoder = Step(BlockEncoder, shared | {"runtime": runtime}, place.cpus_per_worker, Pool.of_workers(place))
+        here = replace(runtime, device="cpu", num_threads=1)
+        locator = Step(BlockAnswerer, committing | {"runtime": here, "first": ENCODED}, place.cpus_per_locator,
+                       Pool(place.num_locators))  # fmt: skip
+        return stream(*steps, encoder, locator)
+    answerer = committing | {"runtime": runtime, "first": 0}
+    return stream(*steps, Step(BlockAnswerer, answerer, place.cpus_per_worker, Pool.of_workers(place)))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Actors that do a step: how many at least and at most, calls of each at a time, and what each takes."""
+
+    min_size: int
+    max_size: int = 0  # no more than at least
+    num_calls: int = 2
+    num_gpus: float = 0.0
+    memory: int = 0
+
+    @classmethod
+    def of_workers(cls, place: Place) -> "Pool":
+        """The place's workers."""
+        most = place.max_workers or 0
+        return cls(place.num_workers, most, num_gpus=place.gpus_per_worker, memory=place.memory_per_worker)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a stream: a function of tasks or a class of actors, what it is given, and the CPUs that each takes."""
+    """A step of a stream: a function of tasks or, with a ``pool``, a class of actors; what it is given; its CPUs."""
 
     function: Callable[..., Any]
     settings: dict[str, Any]
     num_cpus: int | float
+    pool: Pool | None = None
 
 
-def stream(lister: Step, reader: Step, answerer: Step, place: Place, calls_per_worker: int = 2) -> Dataset:
-    """One task lists, as many read as there is room for, and the place's workers answer, a row in each call."""
+def stream(*steps: Step) -> Dataset:
+    """One task of the first step, and as many as there is room for, or the actors, of each further; a row a call."""
     with _blocks_of_a_row():
         rows = ray.data.from_items([{"start": 0}], override_num_blocks=1)
-    for step in (lister, reader):
-        rows = rows.map_batches(
-            step.function, batch_size=1, batch_format="pyarrow", fn_kwargs=step.settings, num_cpus=step.num_cpus
-        )
+    for step in steps:
+        rows = _added(rows, step)
+    return rows
+
+
+def _added(rows: Dataset, step: Step) -> Dataset:
+    one = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": step.num_cpus}
+    if step.pool is None:
+        return rows.map_batches(step.function, fn_kwargs=step.settings, **one)
     return rows.map_batches(
-        answerer.function,
-        fn_constructor_kwargs=answerer.settings,
-        batch_size=1,
-        batch_format="pyarrow",
+        step.function,
+        fn_constructor_kwargs=step.settings,
         compute=ActorPoolStrategy(
-            min_size=place.num_workers,
-            max_size=place.max_workers or place.num_workers,
-            max_concurrent_calls_per_actor=calls_per_worker,
+            min_size=step.pool.min_size,
+            max_size=step.pool.max_size or step.pool.min_size,
+            max_concurrent_calls_per_actor=step.pool.num_calls,
             enable_true_multi_threading=True,
         ),
-        num_cpus=answerer.num_cpus,
-        num_gpus=place.gpus_per_worker or None,
-        memory=place.memory_per_worker or None,
+        num_gpus=step.pool.num_gpus or None,
+        memory=step.pool.memory or None,
+        **one,
     )
 
 
@@ -241,7 +269,7 @@ def _pass(
         for batch in rows.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
             if not listed.complete and time.monotonic() > asked_at + 1:
                 listed, asked_at = ray.get(coordinator.listed.remote()), time.monotonic()
-            yield pickle.loads(batch["answered"][0].as_buffer()), listed
+            yield unpacked(batch), listed
 
 
 def _passing(error: RayError | ExecutionTimeoutError) -> str:

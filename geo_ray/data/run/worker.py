@@ -1,15 +1,14 @@
 """The workers of a bulk run: they answer blocks by a graph, and commit them."""
 
 import os
-import pickle
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 from ray.exceptions import RayError
@@ -19,16 +18,18 @@ from geo_ray.data.record.blocks import Block
 from geo_ray.data.record.ledger import Ledger
 from geo_ray.data.record.output_tables import feature_table, prediction_table
 from geo_ray.data.record.prediction_files import count_problems, parquet_bytes
-from geo_ray.data.run.block_reader import Images, packed
+from geo_ray.data.run.block_reader import Images
 from geo_ray.data.run.coordinator import Announcer
-from geo_ray.data.run.deaths import LOADS, Attempt, Span, tries
+from geo_ray.data.run.deaths import LOADS, Act, Attempt, Span, tries
 from geo_ray.data.run.trace import note
+from geo_ray.data.run.transport import packed, unpacked
 from geo_ray.errors import BundleError, GeoRayError, IndexUnavailableError
 from geo_ray.pipeline.columns import KILLS_WORKER, Batch, num_rows
 from geo_ray.pipeline.graph import BuiltGraph, Graph
 from geo_ray.pipeline.local import slices
 from geo_ray.pipeline.stage import Runtime
 
+ENCODED = 2  # parts of the graph that are done when images are encoded
 MORE_MEMORY = "have fewer workers (--workers), or more memory set aside for each (--worker-memory)"
 
 
@@ -49,47 +50,34 @@ class Answered:
     failure: str = ""
 
 
-def _timed(built: BuiltGraph, batch: Batch, seconds: dict[str, float]) -> Batch:
-    answer, taken = built.timed(batch)
-    for stage, more in taken.items():
-        seconds[stage] += more
-    return answer
+class BlockWorker:
+    """Runs some parts of the graph on blocks, in an actor.
 
-
-class BlockAnswerer:
-    """Answers blocks by a graph and commits them, in an actor.
-
-    Of calls at a time one computes; others unpack their images or write their answers meanwhile. A model that can't be
-    loaded is an error of the first call: of one in the making of an actor Ray tries again, and loses the reason.
+    ``parts`` are all of the graph, ``own`` the numbers of those that it runs. Calls overlap; on a CPU one computes at a
+    time, on a GPU one's copies go on beside another's computing. A model that can't be loaded is an error of the first
+    call: of one in the making of an actor Ray tries again, and loses the reason.
     """
 
+    act: Act
+
     def __init__(
-        self,
-        head: Graph,
-        tail: Graph,
-        runtime: Runtime,
-        ledger: Ledger,
-        rows_per_batch: int,
-        features: bool,
-        coordinator: Any,
+        self, parts: tuple[Graph, ...], own: range, runtime: Runtime, rows_per_batch: int, coordinator: Any
     ) -> None:
         self._announcer = Announcer(coordinator=coordinator)
         self._refusal: GeoRayError | None = None
-        self._load(head, tail, runtime)
-        self._ledger, self._rows_per_batch = ledger, rows_per_batch
-        self._table = feature_table if features else prediction_table
-        self._turn = threading.Lock()
-        self._images = metrics.Counter("geo_ray_images", "Images answered, by problem", ("problem",))
-        self._seconds = metrics.Counter("geo_ray_stage_seconds", "Seconds spent in each stage", ("stage",))
+        self._parts, self._own, self._rows_per_batch = parts, own, rows_per_batch
+        self._built: dict[int, BuiltGraph] = {}
+        self._load(runtime)
+        self._turn = threading.Lock() if runtime.device == "cpu" else nullcontext()
 
-    def _load(self, head: Graph, tail: Graph, runtime: Runtime) -> None:
+    def _load(self, runtime: Runtime) -> None:
         worker = ray.get_runtime_context().get_actor_id() or ""
         if self._announcer.begin_loading(worker) >= LOADS:
             why = f"{LOADS} times the process of a worker ended while it loaded the model, as where memory runs out"
             self._refusal = BundleError(f"{why}; {MORE_MEMORY}")
             return
         try:
-            self._head, self._tail = head.build(runtime), tail.build(runtime)
+            self._built = {number: self._parts[number].build(runtime) for number in self._own}
         except (RayError, IndexUnavailableError):
             raise  # what died may come back
         except GeoRayError as error:
@@ -99,22 +87,117 @@ class BlockAnswerer:
             self._refusal = BundleError(f"{why}; {MORE_MEMORY}" if _is_of_memory(error) else why)
         self._announcer.end_loading(worker)
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """What became of the block in this row."""
+    def _taken(self, rows: pa.Table) -> Images:
+        """The block in this row."""
         if self._refusal is not None:
             raise self._refusal
-        images: Images = pickle.loads(rows["images"][0].as_buffer())
+        images: Images = unpacked(rows)
+        return images
+
+    def _answers(self, images: Images, seconds: dict[str, float]) -> list[Batch] | None:
+        """What the parts answer for the block, in order; None where the run is to end."""
+        with self._turn:
+            whole = (0, sum(num_rows(batch) for _, batch in images.batches))
+            attempt = self._attempt(images, whole)
+            told = self._announcer.begin(attempt)
+            if told.stop:
+                self._announcer.end(attempt)
+                return None
+            spans, blamed = tries(whole, told.died)
+            for row in blamed:
+                _leave_out(images, row)
+            answers: dict[Span, list[Batch]] = {}
+            for span in spans:
+                if told.died:
+                    self._announcer.begin(self._attempt(images, span))
+                answers[span] = [self._run(*batch, seconds) for batch in self._batches(images, span)]
+            self._announcer.end(attempt)
+        return [batch for span in sorted(answers) for batch in answers[span]]
+
+    def _attempt(self, images: Images, span: Span) -> Attempt:
+        return Attempt(
+            shard_id=images.block.shard_id,
+            number=images.block.number,
+            act=self.act,
+            span=span,
+            process=self._announcer.process,
+            label=images.label,
+            first_row=images.first_row,
+            image_id=_id_at(images, span[0]) if span[1] - span[0] == 1 else "",
+        )
+
+    def _batches(self, images: Images, span: Span) -> Iterator[tuple[int, Batch]]:
+        for parts, batch in rows_of(images, span):
+            for piece in slices(batch, self._rows_per_batch):
+                note("begun", images.block, len(piece["image_id"]))
+                yield parts, piece
+
+    def _run(self, done: int, batch: Batch, seconds: dict[str, float]) -> Batch:
+        for number in range(done, self._own.stop):
+            batch, taken = self._built[number].timed(batch)
+            for stage, more in taken.items():
+                seconds[stage] += more
+        return batch
+
+
+class BlockEncoder(BlockWorker):
+    """Encodes blocks whose answers are found elsewhere: their image features travel on."""
+
+    act: Act = "encoding"
+
+    def __init__(self, parts: tuple[Graph, ...], runtime: Runtime, rows_per_batch: int, coordinator: Any) -> None:
+        super().__init__(parts, range(0, ENCODED), runtime, rows_per_batch, coordinator)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """The block in this row, with features in place of images."""
+        images, seconds = self._taken(rows), defaultdict[str, float](float)
+        if images.failure:
+            return packed("images", images)
+        seconds.update(images.seconds)
+        answers = self._answers(images, seconds)
+        if answers is None:
+            return packed("images", replace(images, batches=(), dropped=True))
+        batches = tuple((ENCODED, batch) for batch in answers)
+        return packed("images", replace(images, batches=batches, seconds=dict(seconds)))
+
+
+class BlockAnswerer(BlockWorker):
+    """Answers blocks by the parts of the graph that are left to it, from ``first`` on, and commits them."""
+
+    act: Act = "answering"
+
+    def __init__(
+        self,
+        parts: tuple[Graph, ...],
+        first: int,
+        runtime: Runtime,
+        ledger: Ledger,
+        rows_per_batch: int,
+        features: bool,
+        coordinator: Any,
+    ) -> None:
+        super().__init__(parts, range(first, len(parts)), runtime, rows_per_batch, coordinator)
+        self._ledger = ledger
+        self._table = feature_table if features else prediction_table
+        self._images = metrics.Counter("geo_ray_images", "Images answered, by problem", ("problem",))
+        self._seconds = metrics.Counter("geo_ray_stage_seconds", "Seconds spent in each stage", ("stage",))
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """What became of the block in this row."""
+        images = self._taken(rows)
+        if images.dropped:
+            return packed("answered", Answered(block=images.block))
         answered = Answered(block=images.block, failure=images.failure) if images.failure else self._answer(images)
         return packed("answered", answered)
 
     def _answer(self, images: Images) -> Answered:
         seconds: dict[str, float] = defaultdict(float, images.seconds)
-        with self._turn:
-            tables = self._tables(images, seconds)
-        if tables is None:  # many blocks may wait, and the time until a node goes may be short
+        answers = self._answers(images, seconds)
+        if answers is None:  # many blocks may wait, and the time until a node goes may be short
             return Answered(block=images.block)
-        table = pa.concat_tables(tables) if tables else self._table(self._blank())
         start = time.perf_counter()
+        tables = [self._table(batch) for batch in answers or [self._parts[-1].blank(0)]]
+        table = pa.concat_tables(tables)
         self._ledger.commit(images.block, parquet_bytes(table))
         note("committed", images.block, len(table))
         seconds["write"] += time.perf_counter() - start
@@ -129,51 +212,6 @@ class BlockAnswerer:
             done_at=time.time(),
         )
 
-    def _tables(self, images: Images, seconds: dict[str, float]) -> list[pa.Table] | None:
-        """The block's answers in order; None where the run is to end."""
-        whole = (0, sum(num_rows(batch) for _, batch in images.batches))
-        attempt = self._attempt(images, whole)
-        told = self._announcer.begin(attempt)
-        if told.stop:
-            self._announcer.end(attempt)
-            return None
-        spans, blamed = tries(whole, told.died)
-        for row in blamed:
-            _leave_out(images, row)
-        tables: dict[Span, list[pa.Table]] = {}
-        for span in spans:
-            if told.died:
-                self._announcer.begin(self._attempt(images, span))
-            tables[span] = [self._table(self._run(*batch, seconds)) for batch in self._parts(images, span)]
-        self._announcer.end(attempt)
-        return [table for span in sorted(tables) for table in tables[span]]
-
-    def _attempt(self, images: Images, span: Span) -> Attempt:
-        return Attempt(
-            shard_id=images.block.shard_id,
-            number=images.block.number,
-            act="answering",
-            span=span,
-            process=self._announcer.process,
-            label=images.label,
-            first_row=images.first_row,
-            image_id=_id_at(images, span[0]) if span[1] - span[0] == 1 else "",
-        )
-
-    def _parts(self, images: Images, span: Span) -> Iterator[tuple[bool, Batch]]:
-        for decoded, batch in rows_of(images, span):
-            for part in slices(batch, self._rows_per_batch):
-                note("begun", images.block, len(part["image_id"]))
-                yield decoded, part
-
-    def _run(self, decoded: bool, batch: Batch, seconds: dict[str, float]) -> Batch:
-        return _timed(self._tail, batch if decoded else _timed(self._head, batch, seconds), seconds)
-
-    def _blank(self) -> Batch:
-        """The answers of no images."""
-        inputs = self._head.graph.inputs
-        return self._tail(self._head({name: np.zeros(0, dtype=object) for name in inputs}))
-
     def _count(self, num_rows: int, problems: dict[str, int], seconds: dict[str, float]) -> None:
         for problem, count in (("", num_rows - sum(problems.values())), *problems.items()):
             self._images.inc(count, {"problem": problem or "none"}) if count else None
@@ -185,13 +223,13 @@ def _is_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
-def rows_of(images: Images, span: Span) -> Iterator[tuple[bool, Batch]]:
+def rows_of(images: Images, span: Span) -> Iterator[tuple[int, Batch]]:
     """What the block's batches have of these rows."""
     start = 0
-    for decoded, batch in images.batches:
+    for parts, batch in images.batches:
         first, stop = max(span[0] - start, 0), min(span[1] - start, num_rows(batch))
         if first < stop:
-            yield decoded, {name: column[first:stop] for name, column in batch.items()}
+            yield parts, {name: column[first:stop] for name, column in batch.items()}
         start += num_rows(batch)
 
 

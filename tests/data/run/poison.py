@@ -9,8 +9,8 @@ import numpy as np
 import ray
 
 from geo_ray.data.record.ledger import Ledger
-from geo_ray.data.run.block_reader import packed
 from geo_ray.data.run.pipeline import Work
+from geo_ray.data.run.transport import packed
 from geo_ray.data.sources import Row, Shard, SourceOptions
 from geo_ray.errors import BundleError
 from geo_ray.pipeline.columns import Batch, Column

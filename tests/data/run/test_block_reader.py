@@ -18,6 +18,7 @@ from geo_ray.data.run import block_reader
 from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES, MAX_ROWS, READ_TRIES, BlockReader, rows_per_block
 from geo_ray.data.run.coordinator import Announcer
 from geo_ray.data.run.deaths import READS, Told
+from geo_ray.data.run.transport import unpacked
 from geo_ray.data.sources import Input, Row, Shard, SourceOptions, open_sources, reading
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.graph import graph_of
@@ -239,7 +240,7 @@ def test_a_block_travels_pickled(photos, graphs, monkeypatch, max_raw_bytes):
     assert {decoded for decoded, _ in images.batches} == {max_raw_bytes == 1}
     table = block_reader.packed("images", images)
     assert len(table) == 1
-    again = pickle.loads(table["images"][0].as_buffer())
+    again = unpacked(table)
     assert dataclasses.replace(again, batches=()) == dataclasses.replace(images, batches=())
     assert same(answers(graphs, again), answers(graphs, images))
 
@@ -301,7 +302,7 @@ def listed(monkeypatch, count, done=(), stop_after=None):
     whole = Done([Block(shards[number].shard_id, 0, last=True) for number in done])
     board = Board(stop_after)
     rows = block_reader.list_shards(pa.table({}), (), SourceOptions(), whole, board)
-    return [[shard.label for shard, _ in pickle.loads(row["shards"][0].as_buffer())] for row in rows], board
+    return [[shard.label for shard, _ in unpacked(row)] for row in rows], board
 
 
 def test_a_short_listing_hands_on_single_shards(monkeypatch):
@@ -384,7 +385,7 @@ def test_a_reading_task_reads_all_of_its_shards(monkeypatch):
     monkeypatch.setattr(block_reader, "Announcer", lambda coordinator: Teller())
     group = [(shard_of(6), frozenset()), (shard_of(5), frozenset({0}))]
     rows = block_reader.read_blocks(block_reader.packed("shards", group), reader(), None)
-    blocks = [pickle.loads(row["images"][0].as_buffer()).block for row in rows]
+    blocks = [unpacked(row).block for row in rows]
     assert [(block.shard_id, block.number) for block in blocks] == [
         (group[0][0].shard_id, 0), (group[0][0].shard_id, 1), (group[1][0].shard_id, 1)
     ]  # fmt: skip

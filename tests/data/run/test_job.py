@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -147,15 +148,29 @@ def test_an_empty_folder_of_another_run_is_refused(tmp_path, ray_session):
     assert sorted(os.listdir(tmp_path / "out" / "predictions")) == listed
 
 
-def test_decoding_apart_gives_the_same_answers(tmp_path, ray_session):
-    write_crops(tmp_path / "in", 20)
+def test_parts_of_the_graph_on_processes_of_their_own_give_the_same_answers(tmp_path, ray_session):
+    """As on GPUs: decoded where they are read, encoded by an actor, located and committed by others."""
+    write_crops(tmp_path / "in", 70)
     write_kind("text.jpg", tmp_path / "in" / "bad.jpg", b"")
-    answers = []
-    for name, place in (("together", PLACE), ("apart", Place(num_workers=1, batch_size=8, decode_apart=True))):
+    apart = Place(num_workers=1, batch_size=8, decode_apart=True)
+    places = {"together": PLACE, "decoding apart": apart, "apart": replace(apart, num_locators=2)}
+    answers = {}
+    for name, place in places.items():
         options = GeotagOptions(inputs=(str(tmp_path / "in"),), output=str(tmp_path / name))
+        manifest = geotag(prepare(options), place)
+        assert {"Decode", "Encode", "Describe", "write"} <= manifest["stages"].keys()
+        answers[name] = rows_by_id(tmp_path / name)
+    assert len(answers["together"]) == 71
+    assert answers["together"] == answers["decoding apart"] == answers["apart"]
+
+
+def test_features_from_processes_of_their_own(tmp_path, ray_session):
+    write_crops(tmp_path / "in", 40)
+    apart = Place(num_workers=1, batch_size=8, decode_apart=True, num_locators=1)
+    features = []
+    for name, place in (("together", PLACE), ("apart", apart)):
+        options = GeotagOptions(inputs=(str(tmp_path / "in"),), output=str(tmp_path / name), features=True)
         geotag(prepare(options), place)
-        answers.append(rows_by_id(tmp_path / name))
-    assert answers[0].keys() == answers[1].keys()
-    for image_id, row in answers[0].items():
-        assert row["cell_id"] == answers[1][image_id]["cell_id"]
-        assert row["latitude"] == pytest.approx(answers[1][image_id]["latitude"], abs=1e-9)
+        features.append({image_id: row["features"] for image_id, row in rows_by_id(tmp_path / name).items()})
+    assert len(features[0]) == 40
+    assert features[0] == features[1]
