@@ -131,6 +131,7 @@ def _source_options(arguments: argparse.Namespace) -> Any:
 
 
 def _geotag_bulk(arguments: argparse.Namespace) -> None:
+    from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES
     from geo_ray.data.run.job import GeotagOptions, geotag, prepare, summary_text
     from geo_ray.data.run.plan import dry_run_text, plan_text, worker_memory
     from geo_ray.remote.place import plan
@@ -154,7 +155,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
     job = prepare(options, dry_run=arguments.dry_run)
     num_workers, max_workers = arguments.workers
     asked = arguments.worker_memory
-    with connected(arguments.address) as resources:
+    with connected(arguments.address, block_bytes=MAX_PIXEL_BYTES) as resources:
         place = plan(
             resources["CPU"], resources.get("GPU", 0), num_workers, arguments.batch_size, max_workers=max_workers,
             memory=resources["memory"], memory_per_worker=worker_memory(job) if asked is None else int(asked * 2**30),

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +15,17 @@ import ray.data
 from geo_ray.errors import InputError
 
 MAX_TEMP_BYTES = 40
+LEAST_STORE_BYTES = 2**30
+BLOCKS_PER_CPU = 2  # one that is being written, and one that waits to be read
+SHARED_MEMORY = "/dev/shm"  # where Ray has its object store
 
 
 @contextlib.contextmanager
-def connected(address: str, num_cpus: int | None = None) -> Iterator[dict[str, float]]:
+def connected(address: str, num_cpus: int | None = None, block_bytes: int = 0) -> Iterator[dict[str, float]]:
     """The resources of a Ray that is connected while the context lasts.
+
+    A local one gets room for two blocks of ``block_bytes`` in shared memory for each of its CPUs, as far as there is
+    that much.
 
     ``local`` starts one on this machine, with two logical CPUs more than it has cores, so that reading and bookkeeping,
     which mostly wait, run beside a worker a core. ``auto`` joins the cluster that ``RAY_ADDRESS`` names, as it does
@@ -30,7 +37,7 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[dict[str, f
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     with _reports_to_nowhere():
         if address == "local":
-            _start_local(num_cpus or (os.cpu_count() or 1) + 2)
+            _start_local(num_cpus or (os.cpu_count() or 1) + 2, block_bytes)
         else:
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of this process, for the reason below
             with _stderr_to_nowhere():
@@ -57,7 +64,7 @@ def _reports_to_nowhere() -> Iterator[None]:
         ray._private.worker.print_to_stdstream = kept
 
 
-def _start_local(num_cpus: int) -> None:
+def _start_local(num_cpus: int, block_bytes: int) -> None:
     # Every actor pool logs an error about its constructor arguments: ray-project/ray#53727. The setting is itself
     # announced on stderr, by C++ code, so that is turned away while Ray starts; failures to start are exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -69,10 +76,20 @@ def _start_local(num_cpus: int) -> None:
             num_cpus=num_cpus,
             _temp_dir=_temp_dir(),
             include_dashboard=False,
-            object_store_memory=2**30,  # batches are small; the default takes a third of the memory
+            object_store_memory=store_bytes(num_cpus, block_bytes),
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+
+
+def store_bytes(num_cpus: int, block_bytes: int) -> int:
+    """Bytes of shared memory for what travels between processes; Ray's own default is a third of the memory."""
+    wanted = max(LEAST_STORE_BYTES, BLOCKS_PER_CPU * num_cpus * block_bytes)
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:  # no Linux
+        return LEAST_STORE_BYTES
+    return min(wanted, max(LEAST_STORE_BYTES, free // 2))
 
 
 def _temp_dir() -> str | None:

@@ -15,6 +15,14 @@ def test_a_worker_a_cpu_with_some_left_to_read(cpus, workers):
 def test_a_worker_a_gpu_with_decoding_apart():
     place = plan(32.0, 4.0)
     assert (place.num_workers, place.device, place.decode_apart) == (4, "cuda", True)
+    assert place.num_locators == 8
+    assert plan(4.0, 1.0).num_locators == 1
+    assert plan(32.0, 0.0).num_locators == 0
+
+
+def test_locators_take_their_cpus_before_workers_do():
+    place = Place(num_workers=9, gpus_per_worker=1.0, num_locators=8, cpus_per_locator=0.5)
+    assert place.room({"CPU": 16.0, "GPU": 20.0}) == 11
 
 
 def test_workers_that_take_every_cpu_are_refused():

@@ -31,7 +31,10 @@ def packed(name: str, value: Any) -> pa.Table:
 
 def unpacked(rows: pa.Table) -> Any:
     """The value in the first row; its arrays lie in the row's memory, which they keep."""
-    content = memoryview(rows.column(0)[0].as_buffer())
+    held = next(chunk for chunk in rows.column(0).chunks if len(chunk))  # a scalar of it would be a copy
+    _, ends, content = held.buffers()
+    first, stop = np.frombuffer(ends, np.int64)[held.offset : held.offset + 2]
+    content = memoryview(content)[first:stop]
     (count,) = struct.unpack_from("<Q", content)
     sizes = struct.unpack_from(f"<{count}Q", content, 8)
     (head, *arrays) = (content[first:stop] for first, stop in _places(8 + 8 * count, sizes)[0])
