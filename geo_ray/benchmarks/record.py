@@ -91,7 +91,8 @@ def serve(content: bytes, port: Any) -> None:
             return list(answer(self, environ, start))
         start("200 OK", [("Content-Type", "application/json")])
         body = json.dumps(counts).encode()
-        counts.clear()
+        if path == "/counts":
+            counts.clear()
         return [body]
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
