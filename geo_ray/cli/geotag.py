@@ -59,6 +59,9 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-pixels", type=at_least_one, metavar="N", help=(
         "pixels of an image that may be held in memory, at 4 bytes each; larger ones get the problem too_large. A JPEG "
         "that is scaled while decoding may have 10 times as many (default: the bundle's, 100 million)"))  # fmt: skip
+    parser.add_argument("--micro-batch", type=at_least_one, metavar="N", help=(
+        "images that the encoder sees at once, the same for all of a run, as the last digits of features depend on it "
+        "(default: the bundle's on a CPU; on a GPU what is fast there, measured by the first worker)"))  # fmt: skip
     add_address(parser)
     parser.add_argument("--workers", type=range_of, default=(None, None), metavar="N|MIN-MAX", help=(
         "actors that hold the model; a range grows with the work, where the cluster has room or adds nodes "
@@ -149,6 +152,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype,
         exif=arguments.exif,
         max_pixels=arguments.max_pixels,
+        micro_batch=arguments.micro_batch,
         resume=arguments.resume,
         max_problem_share=arguments.max_problem_share,
     )

@@ -1,5 +1,9 @@
 """Image towers ready for inference. Shapes: B batch, S image side, D features."""
 
+import itertools
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,9 @@ OPEN_CLIP = "open_clip:"
 CLIP = "clip"
 TOWER = "tower."  # prefix of the tower's tensors
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MICRO_BATCHES = (16, 32, 64, 128, 256, 512)  # that are tried on a GPU
+NEARLY = 0.98  # of the fastest one's rate
+TIMED = 4  # micro-batches
 # open_clip builds both towers at once; this is the least it can be asked for in place of the text tower.
 NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
 
@@ -84,36 +91,155 @@ def choose_dtype(dtype: str, device: str) -> torch.dtype:
 
 
 class ImageEncoder:
-    """uint8 pixels to float32 image features, in micro-batches of one size."""
+    """uint8 pixels to float32 image features, in micro-batches of one size.
 
-    def __init__(self, tower: nn.Module, spec: EncoderSpec, device: str, dtype: torch.dtype) -> None:
-        self._spec, self._device, self._dtype = spec, device, dtype
+    ``micro_batch`` is that size; without it, it is what the encoder's spec says. Calls may overlap.
+    """
+
+    def __init__(
+        self, tower: nn.Module, spec: EncoderSpec, device: str, dtype: torch.dtype, micro_batch: int | None = None
+    ) -> None:
+        self._spec, self._device, self._dtype = spec, torch.device(device), dtype
+        self.micro_batch = micro_batch or spec.micro_batch
         self._tower = tower.eval().to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
         self._shift = torch.tensor(spec.image_mean, device=device)[:, None, None] * 255
         self._scale = 1 / (torch.tensor(spec.image_std, device=device)[:, None, None] * 255)
+        self._lanes = threading.local()  # of each thread that calls
 
     @torch.inference_mode()
     def __call__(self, pixels: UInt8[np.ndarray, "B S S 3"]) -> Float32[np.ndarray, "B D"]:
         """Image features, one row an image."""
-        step = self._spec.micro_batch
+        starts = range(0, len(pixels), self.micro_batch)
         features = np.empty((len(pixels), self._spec.num_features), np.float32)
-        for start in range(0, len(pixels), step):
-            part = pixels[start : start + step]
-            padded = np.zeros((step, *pixels.shape[1:]), np.uint8)
-            padded[: len(part)] = part
-            x = torch.from_numpy(padded).to(self._device).permute(0, 3, 1, 2).float()
-            x = ((x - self._shift) * self._scale).to(self._dtype).contiguous(memory_format=torch.channels_last)
-            y = token_mean(self._tower, x) if self._spec.features == "tokens" else self._tower(x).float()
-            y = nn.functional.normalize(y, dim=1) if self._spec.normalize else y
-            features[start : start + len(part)] = y[: len(part)].cpu().numpy()
+        with self._lane(pixels.shape[1:]) as lane:
+            parts = [self._features(lane.on_device(pixels[at : at + self.micro_batch])) for at in starts]
+            for start, part in zip(starts, lane.on_host(parts), strict=True):
+                count = min(self.micro_batch, len(pixels) - start)
+                features[start : start + count] = part[:count]
         return features
 
+    def rate(self) -> float:
+        """Images a second that it encodes, by a few micro-batches of blank ones."""
+        side = self._spec.image_size
+        pixels = np.zeros((TIMED * self.micro_batch, side, side, 3), np.uint8)
+        self(pixels[: self.micro_batch])  # kernels are chosen and memory is taken at first
+        start = time.perf_counter()
+        self(pixels)
+        return len(pixels) / (time.perf_counter() - start)
 
-def open_encoder(bundle: Bundle, device: str, dtype: str = "auto") -> ImageEncoder:
-    """The bundle's tower on a device, computing in float32, bfloat16 or float16, or in what the device is fast in."""
+    def _features(self, pixels: UInt8[torch.Tensor, "b S S 3"]) -> Float32[torch.Tensor, "b D"]:
+        """Features of a micro-batch that is on the device."""
+        x = pixels.permute(0, 3, 1, 2).float()
+        x = ((x - self._shift) * self._scale).to(self._dtype).contiguous(memory_format=torch.channels_last)
+        y = token_mean(self._tower, x) if self._spec.features == "tokens" else self._tower(x).float()
+        return nn.functional.normalize(y, dim=1) if self._spec.normalize else y
+
+    def _lane(self, shape: tuple[int, ...]) -> "Lane | CudaLane":
+        """This thread's way to the device and back, for micro-batches of images of this shape."""
+        wanted = (self.micro_batch, *shape)
+        if getattr(self._lanes, "shape", None) != wanted:
+            kind = CudaLane if self._device.type == "cuda" else Lane
+            self._lanes.shape, self._lanes.lane = wanted, kind(wanted, self._device)
+        lane: Lane | CudaLane = self._lanes.lane
+        return lane
+
+
+class Lane:
+    """Micro-batches of one shape to a CPU's tower and back."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+        self._shape = shape
+
+    def __enter__(self) -> "Lane":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return
+
+    def on_device(self, pixels: UInt8[np.ndarray, "n S S 3"]) -> UInt8[torch.Tensor, "b S S 3"]:
+        """The images, with black ones behind them where they are fewer than a micro-batch has."""
+        padded = np.zeros(self._shape, np.uint8)
+        padded[: len(pixels)] = pixels
+        return torch.from_numpy(padded)
+
+    def on_host(self, features: list[torch.Tensor]) -> list[np.ndarray]:
+        """The features of all micro-batches."""
+        return [part.numpy() for part in features]
+
+
+class CudaLane:
+    """Micro-batches of one shape to a GPU and back: copies go on beside computing, and nobody waits but for the last.
+
+    Images are staged in two buffers of pinned memory in turn, and copied by a stream of their own; a buffer is filled
+    again when its copy is done. Threads have lanes, and streams, of their own.
+    """
+
+    NUM_BUFFERS = 2
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+        streams = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
+        self._computing, self._copying = streams
+        self._computing.wait_stream(torch.cuda.current_stream(device))  # on which the weights were copied
+        self._staged = [torch.zeros(shape, dtype=torch.uint8).pin_memory() for _ in range(self.NUM_BUFFERS)]
+        self._copied = [torch.cuda.Event() for _ in self._staged]  # type: ignore[no-untyped-call]
+        self._turn = itertools.cycle(range(self.NUM_BUFFERS))
+        self._device = device
+
+    def __enter__(self) -> "CudaLane":
+        self._context = torch.cuda.stream(self._computing)
+        self._context.__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._context.__exit__(*error)
+
+    def on_device(self, pixels: UInt8[np.ndarray, "n S S 3"]) -> UInt8[torch.Tensor, "b S S 3"]:
+        """See ``Lane.on_device``."""
+        number = next(self._turn)
+        staged, copied = self._staged[number], self._copied[number]
+        copied.synchronize()
+        there = staged.numpy()  # the same memory; images that came through Ray can't be written to, nor be torch's
+        there[: len(pixels)], there[len(pixels) :] = pixels, 0
+        with torch.cuda.stream(self._copying):
+            images = staged.to(self._device, non_blocking=True)
+            copied.record()
+        self._computing.wait_event(copied)
+        images.record_stream(self._computing)
+        return images
+
+    def on_host(self, features: list[torch.Tensor]) -> list[np.ndarray]:
+        """See ``Lane.on_host``; one copy brings all."""
+        if not features:
+            return []
+        return list(torch.stack(features).cpu().numpy())
+
+
+def open_encoder(bundle: Bundle, device: str, dtype: str = "auto", micro_batch: int | None = None) -> ImageEncoder:
+    """The bundle's tower on a device, computing in float32, bfloat16 or float16, or in what the device is fast in.
+
+    ``micro_batch`` is how many images it sees at once, by default as many as the bundle says.
+    """
     chosen = choose_dtype(dtype, device)
     tower = load_tower(bundle.encoder, read_weights(bundle.path(WEIGHTS), TOWER))
-    return ImageEncoder(fold_batch_norm(tower), bundle.encoder, device, chosen)
+    return ImageEncoder(fold_batch_norm(tower), bundle.encoder, device, chosen, micro_batch)
+
+
+def fastest_micro_batch(encoder: ImageEncoder, candidates: Sequence[int] = MICRO_BATCHES) -> int:
+    """The smallest of these micro-batches that is about as fast on this device as the fastest one.
+
+    Each is timed on blank images; those that memory has no room for are left out. ``encoder`` keeps the answer.
+    """
+    rates: dict[int, float] = {}
+    for micro_batch in candidates:
+        encoder.micro_batch = micro_batch
+        try:
+            rates[micro_batch] = encoder.rate()
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
+    best = max(rates.values(), default=0.0)
+    encoder.micro_batch = next((size for size, rate in rates.items() if rate >= NEARLY * best), candidates[0])
+    return encoder.micro_batch
 
 
 def load_tower(spec: EncoderSpec, state: dict[str, torch.Tensor]) -> nn.Module:

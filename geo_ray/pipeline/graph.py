@@ -91,11 +91,16 @@ class BuiltGraph:
 
 
 def encoder_stages(
-    bundle: Bundle, num_views: int = 1, dtype: str = "auto", max_pixels: int | None = None
+    bundle: Bundle,
+    num_views: int = 1,
+    dtype: str = "auto",
+    max_pixels: int | None = None,
+    micro_batch: int | None = None,
 ) -> tuple[StageSpec, ...]:
     """Bytes to image features: the part that building an index and inference have in common.
 
-    ``max_pixels`` is what an image may have (see ``decode_image``); by default what the bundle says.
+    ``max_pixels`` is what an image may have (see ``decode_image``); by default what the bundle says. For ``dtype`` and
+    ``micro_batch`` see ``Encode``.
     """
     spec = bundle.encoder
     return (
@@ -105,7 +110,7 @@ def encoder_stages(
             preprocessing=spec.preprocessing,
             num_views=num_views,
         ),
-        Encode(bundle=bundle.ref, num_features=spec.num_features, dtype=dtype),
+        Encode(bundle=bundle.ref, num_features=spec.num_features, dtype=dtype, micro_batch=micro_batch),
     )
 
 
@@ -139,10 +144,17 @@ def _inputs(num_views: int) -> tuple[str, ...]:
     return (*others, *view_columns(num_views))
 
 
-def embedding_graph(bundle: Bundle, num_views: int = 1, dtype: str = "auto", max_pixels: int | None = None) -> Graph:
-    """The graph that answers image features."""
+def embedding_graph(
+    bundle: Bundle,
+    num_views: int = 1,
+    dtype: str = "auto",
+    max_pixels: int | None = None,
+    micro_batch: int | None = None,
+) -> Graph:
+    """The graph that answers image features; see ``encoder_stages``."""
     output = ("image_id", "uri", "image_features", "problem")
-    return Graph(encoder_stages(bundle, num_views, dtype, max_pixels), _inputs(num_views), output)
+    stages = encoder_stages(bundle, num_views, dtype, max_pixels, micro_batch)
+    return Graph(stages, _inputs(num_views), output)
 
 
 def calibration_graph(bundle: Bundle, num_views: int = 1) -> Graph:
@@ -158,20 +170,21 @@ def graph_of(
     dtype: str = "auto",
     exif: str = "ignore",
     max_pixels: int | None = None,
+    micro_batch: int | None = None,
 ) -> Graph:
     """The graph of a bundle; ``top_k`` is how many candidates to report (default: at most 5).
 
-    An item has up to ``num_views`` images of at most ``max_pixels`` (see ``encoder_stages``), and the tower computes in
-    ``dtype`` (see ``Encode``). ``exif`` says what
-    becomes of photos whose EXIF has a position: nothing is read (``ignore``), they are left out (``skip``), or answered
-    beside it (``compare``: three more columns). Raises ``InputError`` for a ``top_k`` that the bundle can't fill.
+    An item has up to ``num_views`` images of at most ``max_pixels``, and the tower computes in ``dtype``, so many at
+    once (see ``encoder_stages``). ``exif`` says what becomes of photos whose EXIF has a position: nothing is read
+    (``ignore``), they are left out (``skip``), or answered beside it (``compare``: three more columns). Raises
+    ``InputError`` for a ``top_k`` that the bundle can't fill.
     """
     num_reported = min(5, bundle.num_candidates) if top_k is None else top_k
     if not 1 <= num_reported <= bundle.num_candidates:
         known = f"the candidates that {bundle.ref} weighs"
         raise InputError(f"top_k={num_reported} must be from 1 to {bundle.num_candidates}, {known}")
     describe = Describe(bundle=bundle.ref, num_reported=num_reported)
-    stages = (*encoder_stages(bundle, num_views, dtype, max_pixels), *place_stages(bundle), describe)
+    stages = (*encoder_stages(bundle, num_views, dtype, max_pixels, micro_batch), *place_stages(bundle), describe)
     return _with_exif(Graph(stages, _inputs(num_views)), exif)
 
 

@@ -13,12 +13,22 @@ from geo_ray.pipeline.columns import Batch, Column, num_rows
 Stage = Callable[[Batch], Batch]  # healthy rows in, the columns it writes out; it may add ``problem`` codes
 
 
+def measured_here(measure: Callable[[], int]) -> int:
+    """What measuring says."""
+    return measure()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """All that a stage may ask of its surroundings: a device, threads, and a searcher for an index."""
+    """All that a stage may ask of its surroundings: a device, threads, a searcher for an index.
+
+    ``micro_batch_by`` is given what measures the best micro-batch on the device and answers the one to take, which
+    where several work together is the same for all.
+    """
 
     device: str = "cpu"
     num_threads: int = 1
+    micro_batch_by: Callable[[Callable[[], int]], int] = measured_here
 
     def searcher(self, bundle: str) -> Searcher:
         """The searcher over a bundle's index; in process here, another runtime may answer with remote shards."""

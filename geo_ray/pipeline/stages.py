@@ -7,7 +7,7 @@ import torch
 
 from geo_ray.geo.calibration import UNKNOWN_RADIUS
 from geo_ray.models.bundle import open_bundle
-from geo_ray.models.clip import open_encoder
+from geo_ray.models.clip import fastest_micro_batch, open_encoder
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.preprocess import ImageProblem, decode_image
 from geo_ray.pipeline.columns import ANSWER, Batch, Column, located, view_columns
@@ -65,11 +65,14 @@ class Encode:
     """Pixels to image features by the bundle's tower; those of several views are averaged (PIGEON, section 4.1).
 
     ``dtype`` is what the tower computes in: float32, bfloat16 or float16, or ``auto``, what the device is fast in.
+    ``micro_batch`` is how many images it sees at once; without it, as many as the bundle says on a CPU, and on a GPU
+    as many as it is fast with.
     """
 
     bundle: str
     num_features: int
     dtype: str = "auto"
+    micro_batch: int | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -85,7 +88,9 @@ class Encode:
         """Loads the tower onto the runtime's device."""
         torch.set_num_threads(runtime.num_threads)
         bundle = open_bundle(self.bundle)
-        encoder = open_encoder(bundle, runtime.device, self.dtype)
+        encoder = open_encoder(bundle, runtime.device, self.dtype, self.micro_batch)
+        if self.micro_batch is None and runtime.device != "cpu":
+            encoder.micro_batch = runtime.micro_batch_by(lambda: fastest_micro_batch(encoder))
 
         def run(batch: Batch) -> Batch:
             pixels, counts = batch["pixels"], batch["view_count"]

@@ -1,17 +1,22 @@
 """The encoder: one image's features do not depend on its neighbours."""
 
 import dataclasses
+import warnings
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from geo_ray.models import clip
 from geo_ray.models.bundle import WEIGHTS, open_bundle
 from geo_ray.models.clip import (
     ImageEncoder,
     choose_dtype,
     create_tower,
+    fastest_micro_batch,
     inference_dtype,
     load_tower,
     open_encoder,
@@ -224,3 +229,76 @@ class TestClip:
                   tmp_path / WEIGHTS)  # fmt: skip
         weights = read_weights(tmp_path / WEIGHTS, "tower.")
         assert {name: tensor.dtype for name, tensor in weights.items()} == {"a": torch.float32, "n": torch.int64}
+
+
+class FakeCuda:
+    """In place of ``torch.cuda``: streams that do at once what they are given, and a count of how often was waited."""
+
+    def __init__(self):
+        self.waits = 0
+
+    def Stream(self, device):
+        return SimpleNamespace(wait_event=lambda event: None, wait_stream=lambda stream: None)
+
+    def Event(self):
+        return SimpleNamespace(synchronize=self._wait, record=lambda: None)
+
+    def _wait(self):
+        self.waits += 1
+
+    def current_stream(self, device):
+        return None
+
+    def stream(self, stream):
+        return nullcontext()
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 11, 20])
+def test_images_on_their_way_to_a_gpu_stay_in_order(monkeypatch, count):
+    """The way of a GPU with everything on the CPU: staging, padding and order are those of the plain way."""
+    plain, staged, cuda = encoder(), encoder(), FakeCuda()
+    monkeypatch.setattr(clip.torch, "cuda", cuda)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
+    monkeypatch.setattr(staged, "_lane", lambda shape: clip.CudaLane((SPEC.micro_batch, *shape), torch.device("cpu")))
+    pixels = images(count)
+    pixels.setflags(write=False)  # as they come out of Ray's object store
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = staged(pixels)
+    np.testing.assert_array_equal(found, plain(pixels))
+    assert cuda.waits == -(-count // SPEC.micro_batch)
+
+
+def test_another_micro_batch():
+    spec = dataclasses.replace(SPEC, micro_batch=5)
+    torch.manual_seed(0)
+    few = ImageEncoder(fold_batch_norm(create_tower(SPEC)), SPEC, "cpu", torch.float32, 5)
+    assert (few.micro_batch, encoder().micro_batch) == (5, 4)
+    np.testing.assert_array_equal(few(images(12)), encoder(spec)(images(12)))
+    few.micro_batch = 4
+    np.testing.assert_array_equal(few(images(12)), encoder()(images(12)))
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ({16: 100.0, 32: 200.0, 64: 300.0, 128: 297.0, 256: 302.0, 512: 299.0}, 64),
+        ({16: 100.0, 32: 50.0, 64: 40.0, 128: 30.0, 256: 20.0, 512: 10.0}, 16),
+        ({16: 100.0, 32: 200.0}, 32),  # there is no memory for more
+        ({}, 16),
+    ],
+)
+def test_the_smallest_micro_batch_that_is_about_as_fast_as_any(monkeypatch, rates, expected):
+    def rate(self):
+        if self.micro_batch not in rates:
+            raise torch.OutOfMemoryError
+        return rates[self.micro_batch]
+
+    monkeypatch.setattr(ImageEncoder, "rate", rate)
+    encode = encoder()
+    assert fastest_micro_batch(encode) == encode.micro_batch == expected
+
+
+def test_a_rate_is_images_a_second():
+    assert encoder().rate() > 0

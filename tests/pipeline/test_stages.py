@@ -1,5 +1,7 @@
 """The shipped bundle's graph in process: shapes, bad rows, and that neighbours don't matter. Not how good it is."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from geo_ray.datasets import earth
 from geo_ray.errors import InputError
 from geo_ray.models.bundle import CELLS, open_bundle
 from geo_ray.models.encoder_spec import EncoderSpec
+from geo_ray.pipeline import stages
 from geo_ray.pipeline.cell_stages import RankCells
 from geo_ray.pipeline.columns import ANSWER, source_batch, view_columns
 from geo_ray.pipeline.graph import OUTPUT, embedding_graph, graph_of
@@ -152,7 +155,7 @@ def test_ranked_cells_are_the_softmax_over_all(batch):
 def test_features_that_are_not_finite_have_no_answer(monkeypatch, batch):
     """A tower that overflows gives the problem ``no_answer``, and the other rows their answers."""
 
-    def broken(bundle, device, dtype):
+    def broken(bundle, device, dtype, micro_batch):
         return lambda pixels: np.where(
             np.arange(len(pixels))[:, None] == 1, np.nan, np.ones((1, bundle.num_features), "f4")
         )
@@ -161,6 +164,26 @@ def test_features_that_are_not_finite_have_no_answer(monkeypatch, batch):
     answer = graph_of(open_bundle("earth-tiny")).build(Runtime())({name: column[:3] for name, column in batch.items()})
     assert answer["problem"].tolist() == ["", "no_answer", ""]
     assert np.isnan(answer["latitude"]).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "expected"),
+    [("cpu", None, (16, 0)), ("cpu", 8, (8, 0)), ("cuda", 8, (8, 0)), ("cuda", None, (32, 1))],
+)
+def test_a_micro_batch_is_measured_on_a_gpu_unless_it_is_asked_for(monkeypatch, device, asked, expected):
+    """What those who work together have agreed on counts, not what was measured here."""
+    measured = []
+    encoder = SimpleNamespace(micro_batch=asked or 16)
+    monkeypatch.setattr(stages, "open_encoder", lambda bundle, device, dtype, micro_batch: encoder)
+    monkeypatch.setattr(stages, "fastest_micro_batch", lambda encoder: measured.append(1) or 256)
+
+    def agreed(measure):
+        assert measure() == 256
+        return 32
+
+    runtime = Runtime(device=device, micro_batch_by=agreed)
+    stages.Encode(bundle="earth-tiny", num_features=256, micro_batch=asked).build(runtime)
+    assert (encoder.micro_batch, len(measured)) == expected
 
 
 def views_batch(batch, rows_of_views):

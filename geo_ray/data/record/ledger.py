@@ -6,6 +6,7 @@ predictions/    the same rows in files of a sensible size, made of parts while t
 ledger/         an entry a file of predictions: which blocks are in it (entries.py)
 left_out.json   how many files were left out of which shard, for which reason
 events.jsonl    what happened when
+micro_batch.json  how many images encoders see at once, where that was measured on the device
 deaths.json     in which rows of which blocks workers have died, where some have
 manifest.json, _SUCCESS    written last
 """
@@ -33,8 +34,9 @@ PARTS, PREDICTIONS, ENTRIES = "parts", "predictions", "ledger"
 ENTRIES_BEFORE = "ledger.json"  # one file for all, as earlier versions wrote it
 READ_AT_ONCE = 16  # small files: each is a request, and waits more than it computes
 DEATHS = "deaths.json"
+MICRO_BATCH = "micro_batch.json"
 SUFFIX = ".parquet"
-LATER = ("max_pixels",)  # of a run's key, added when runs without it could be resumed
+LATER = ("max_pixels", "micro_batch")  # of a run's key, added when runs without it could be resumed
 _EVENT = threading.Lock()  # events come of several threads, and each writes the whole file
 
 
@@ -54,6 +56,7 @@ class RunKey:
     index: str = ""  # the generation of one in place of the bundle's own
     exif: str = "ignore"
     max_pixels: int | None = None
+    micro_batch: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -169,6 +172,15 @@ class Ledger:
 
     def _left_out(self) -> dict[str, dict[str, int]]:
         return dict(json.loads(self.store.read(LEFT_OUT) or b"{}"))
+
+    def micro_batch(self) -> int | None:
+        """How many images the run's encoders see at once; None where nobody has measured."""
+        found: int | None = json.loads(self.store.read(MICRO_BATCH) or b"null")
+        return found
+
+    def note_micro_batch(self, measured: int) -> None:
+        """Note it, for whoever resumes the run."""
+        self.store.write(MICRO_BATCH, json.dumps(measured).encode())
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write ``manifest.json`` and, last, ``_SUCCESS``; what killed writers have left goes before."""

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ class Coordinator:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._deaths = Deaths(died=_spans(ledger))
+        self._micro_batch = ledger.micro_batch()
         self._shard_ids: list[str] | None = None
         self._listed, self._stopped = Listed(), False
         self._left_out: dict[str, dict[str, int]] = {}
@@ -85,6 +87,13 @@ class Coordinator:
         """It has loaded it."""
         self._deaths.end_loading(worker)
 
+    def micro_batch(self, measured: int | None) -> int | None:
+        """How many images encoders of this run see at once: what the first has measured; None while none has."""
+        if self._micro_batch is None and measured is not None:
+            self._micro_batch = measured
+            self._ledger.note_micro_batch(measured)
+        return self._micro_batch
+
     def take_events(self) -> list[Event]:
         """What has happened since this was asked last."""
         return self._deaths.take_events()
@@ -124,3 +133,12 @@ class Announcer:
     def end_loading(self, worker: str) -> None:
         """It has loaded it."""
         self.coordinator.end_loading.remote(worker)
+
+    def micro_batch(self, measure: Callable[[], int]) -> int:
+        """The run's micro-batch; it is measured by those who load before anybody has."""
+        try:
+            agreed: int | None = ray.get(self.coordinator.micro_batch.remote(None))
+            measured = measure() if agreed is None else agreed
+            return int(ray.get(self.coordinator.micro_batch.remote(measured)))
+        except RayActorError:
+            return measure()

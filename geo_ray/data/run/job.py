@@ -37,6 +37,7 @@ from geo_ray.remote.shard_group import index_runtime
 FEW = 8192  # inputs that are counted before a run begins; of more, blocks are as large as they get
 BLOCKS_PER_SHARD = 4  # of named images, about: the last block of a shard is seldom full, and fills no micro-batch
 ROWS_PER_BLOCK = "rows_per_block"
+MANIFEST_OPTIONS = ("top_k", "max_problem_share", "exif", "max_pixels")
 MANIFEST_ENTRIES = ("ref", "kind", "description", "licence", "fingerprint", "encoder_fingerprint")  # of the bundle
 
 
@@ -55,6 +56,7 @@ class GeotagOptions:
     dtype: str = "auto"  # what the tower computes in: float32, bfloat16, float16, or what the device is fast in
     exif: str = "ignore"  # photos that carry a position: ignore it, skip them, or compare it with the answer
     max_pixels: int | None = None  # of an image, as ``decode_image`` counts; None: as many as the bundle says
+    micro_batch: int | None = None  # images that the tower sees at once; None: see ``Encode``
     resume: bool = False
     max_problem_share: float = 0.1  # above it the job fails, after all answers are written
 
@@ -63,6 +65,8 @@ class GeotagOptions:
             raise InputError(f"max_problem_share={self.max_problem_share} must be from 0 to 1")
         if self.max_pixels is not None and self.max_pixels < 1:
             raise InputError(f"max_pixels={self.max_pixels} must be at least 1")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise InputError(f"micro_batch={self.micro_batch} must be at least 1")
         check_exif(self.exif)
         if self.features and self.exif != "ignore":
             raise InputError(f"exif={self.exif!r} is for answers; leave it out where features are written")
@@ -95,14 +99,17 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     sources = open_sources(options.inputs, options.sources)
     views = sources.num_views
     if options.features:
-        graph = embedding_graph(bundle, views, options.dtype, options.max_pixels)
+        graph = embedding_graph(bundle, views, options.dtype, options.max_pixels, options.micro_batch)
     else:
-        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, options.max_pixels)
+        encoding = options.max_pixels, options.micro_batch
+        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, *encoding)
     ledger = Ledger(options.output)
     few, all_counted = _count_few(sources)
     pixel_bytes = views * 3 * bundle.encoder.image_size**2
     num_rows = few if all_counted else None
-    settings = {ROWS_PER_BLOCK: rows_per_block(pixel_bytes, bundle.encoder.micro_batch, num_rows)}
+    settings = {
+        ROWS_PER_BLOCK: rows_per_block(pixel_bytes, options.micro_batch or bundle.encoder.micro_batch, num_rows)
+    }
     if not dry_run:
         settings = ledger.claim(_key(options, bundle, index), options.resume, settings)
     size = settings[ROWS_PER_BLOCK]
@@ -132,6 +139,7 @@ def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunK
         index=index.generation if index else "",
         exif=options.exif,
         max_pixels=options.max_pixels,
+        micro_batch=options.micro_batch,
     )
 
 
@@ -243,8 +251,12 @@ def _manifest(
 ) -> dict[str, Any]:
     return {
         "inputs": list(job.options.inputs),
-        "options": {name: getattr(job.options, name) for name in ("top_k", "max_problem_share", "exif", "max_pixels")},
+        "options": {
+            name: getattr(job.options, name)
+            for name in ("top_k", "max_problem_share", "exif", "max_pixels", "micro_batch")
+        },
         "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},
+        "micro_batch": job.options.micro_batch or job.work.ledger.micro_batch() or job.bundle.encoder.micro_batch,
         "versions": _versions(),
         "num_images": inventory.num_rows,
         "problems": inventory.problems,
