@@ -18,6 +18,7 @@ from geo_ray.benchmarks.simulated_gpu import SleepingDecode, SleepingEncode, bus
 from geo_ray.benchmarks.workload import write_crops
 from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES
 from geo_ray.data.run.job import GeotagJob, GeotagOptions, geotag, prepare
+from geo_ray.data.sources import SourceOptions
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.graph import Graph
 from geo_ray.remote.place import Place
@@ -74,7 +75,8 @@ def gpu_runs(num_images: int, num_gpus: int, kinds: tuple[str, ...] = tuple(INPU
 def _row(kind: str, given: str, root: Path, num_gpus: int) -> dict[str, Any]:
     spans = root / f"spans-{kind}"
     spans.mkdir()
-    options = GeotagOptions(inputs=(given,), output=str(root / f"out-{kind}"))
+    sources = SourceOptions(allowed_root=str(root))
+    options = GeotagOptions(inputs=(given,), output=str(root / f"out-{kind}"), sources=sources)
     job = _simulated(prepare(options), spans, num_gpus)
     cpus = CPUS_PER_GPU + 2
     ray.init(
