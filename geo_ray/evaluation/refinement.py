@@ -17,7 +17,7 @@ from geo_ray.geo.sphere import great_circle_km
 from geo_ray.index.refine import Matches, Refined, Refinement, gated, rank_cells, refine, refine_by_neighbours
 from geo_ray.index.shard import Neighbours, Searcher, open_shard
 from geo_ray.models.bundle import CELLS, INDEX, Bundle
-from geo_ray.models.clip import read_head
+from geo_ray.models.head_file import read_head
 
 CHOICES: dict[str, Sequence[Any]] = {
     "logit_temperature": (0.7, 0.85, 1.0, 1.2, 1.5),

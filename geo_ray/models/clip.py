@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 from safetensors import safe_open
 from torch import nn
 
-from geo_ray.models.bundle import HEAD, WEIGHTS, Bundle
+from geo_ray.models.bundle import WEIGHTS, Bundle
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.towers import TOWERS, fold_batch_norm
 
@@ -256,12 +256,6 @@ def load_tower(spec: EncoderSpec, state: dict[str, torch.Tensor]) -> nn.Module:
         tower = create_tower(spec)
     tower.load_state_dict(state, assign=True)
     return tower
-
-
-def read_head(bundle: Bundle) -> tuple[Float32[np.ndarray, "C D"], Float32[np.ndarray, "C"]]:
-    """Weight and bias of the bundle's geocell head."""
-    head = read_weights(bundle.path(HEAD), "")
-    return head["weight"].numpy(), head["bias"].numpy()
 
 
 def read_weights(path: Path, prefix: str) -> dict[str, torch.Tensor]:

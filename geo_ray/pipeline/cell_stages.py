@@ -7,7 +7,7 @@ import numpy as np
 from geo_ray.cells.partition_file import read_partition
 from geo_ray.index.refine import Matches, Refined, gated, rank_cells, refine, refine_by_neighbours
 from geo_ray.models.bundle import CELLS, open_bundle
-from geo_ray.models.clip import read_head
+from geo_ray.models.head_file import read_head
 from geo_ray.pipeline.columns import Batch, Column, located
 from geo_ray.pipeline.stage import Runtime, Stage
 

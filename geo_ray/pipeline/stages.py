@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from geo_ray.geo.calibration import UNKNOWN_RADIUS
 from geo_ray.models.bundle import open_bundle
-from geo_ray.models.clip import fastest_micro_batch, open_encoder
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.preprocess import ImageProblem, decode_image
 from geo_ray.pipeline.columns import ANSWER, Batch, Column, located, view_columns
@@ -86,11 +84,15 @@ class Encode:
 
     def build(self, runtime: Runtime) -> Stage:
         """Loads the tower onto the runtime's device."""
+        import torch  # 2 s to import; who reads images or finds places does without
+
+        from geo_ray.models import clip
+
         torch.set_num_threads(runtime.num_threads)
         bundle = open_bundle(self.bundle)
-        encoder = open_encoder(bundle, runtime.device, self.dtype, self.micro_batch)
+        encoder = clip.open_encoder(bundle, runtime.device, self.dtype, self.micro_batch)
         if self.micro_batch is None and runtime.device != "cpu":
-            encoder.micro_batch = runtime.micro_batch_by(lambda: fastest_micro_batch(encoder))
+            encoder.micro_batch = runtime.micro_batch_by(lambda: clip.fastest_micro_batch(encoder))
 
         def run(batch: Batch) -> Batch:
             pixels, counts = batch["pixels"], batch["view_count"]

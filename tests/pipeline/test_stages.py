@@ -9,6 +9,7 @@ import torch
 from geo_ray.cells.partition_file import read_partition
 from geo_ray.datasets import earth
 from geo_ray.errors import InputError
+from geo_ray.models import clip
 from geo_ray.models.bundle import CELLS, open_bundle
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.pipeline import stages
@@ -160,7 +161,7 @@ def test_features_that_are_not_finite_have_no_answer(monkeypatch, batch):
             np.arange(len(pixels))[:, None] == 1, np.nan, np.ones((1, bundle.num_features), "f4")
         )
 
-    monkeypatch.setattr("geo_ray.pipeline.stages.open_encoder", broken)
+    monkeypatch.setattr("geo_ray.models.clip.open_encoder", broken)
     answer = graph_of(open_bundle("earth-tiny")).build(Runtime())({name: column[:3] for name, column in batch.items()})
     assert answer["problem"].tolist() == ["", "no_answer", ""]
     assert np.isnan(answer["latitude"]).tolist() == [False, True, False]
@@ -174,8 +175,8 @@ def test_a_micro_batch_is_measured_on_a_gpu_unless_it_is_asked_for(monkeypatch, 
     """What those who work together have agreed on counts, not what was measured here."""
     measured = []
     encoder = SimpleNamespace(micro_batch=asked or 16)
-    monkeypatch.setattr(stages, "open_encoder", lambda bundle, device, dtype, micro_batch: encoder)
-    monkeypatch.setattr(stages, "fastest_micro_batch", lambda encoder: measured.append(1) or 256)
+    monkeypatch.setattr(clip, "open_encoder", lambda bundle, device, dtype, micro_batch: encoder)
+    monkeypatch.setattr(clip, "fastest_micro_batch", lambda encoder: measured.append(1) or 256)
 
     def agreed(measure):
         assert measure() == 256
