@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 from safetensors import safe_open
 from torch import nn
 
+from geo_ray.errors import BundleError
 from geo_ray.models.bundle import WEIGHTS, Bundle
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.towers import TOWERS, fold_batch_norm
@@ -93,11 +94,18 @@ def choose_dtype(dtype: str, device: str) -> torch.dtype:
 class ImageEncoder:
     """uint8 pixels to float32 image features, in micro-batches of one size.
 
-    ``micro_batch`` is that size; without it, it is what the encoder's spec says. Calls may overlap.
+    ``micro_batch`` is that size; without it, it is what the encoder's spec says. ``say`` is told what people should
+    know. Calls may overlap.
     """
 
     def __init__(
-        self, tower: nn.Module, spec: EncoderSpec, device: str, dtype: torch.dtype, micro_batch: int | None = None
+        self,
+        tower: nn.Module,
+        spec: EncoderSpec,
+        device: str,
+        dtype: torch.dtype,
+        micro_batch: int | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._spec, self._device, self._dtype = spec, torch.device(device), dtype
         self.micro_batch = micro_batch or spec.micro_batch
@@ -105,10 +113,40 @@ class ImageEncoder:
         self._shift = torch.tensor(spec.image_mean, device=device)[:, None, None] * 255
         self._scale = 1 / (torch.tensor(spec.image_std, device=device)[:, None, None] * 255)
         self._lanes = threading.local()  # of each thread that calls
+        self._say, self._halving, self._halved = say, threading.Lock(), False
 
     @torch.inference_mode()
     def __call__(self, pixels: UInt8[np.ndarray, "B S S 3"]) -> Float32[np.ndarray, "B D"]:
-        """Image features, one row an image."""
+        """Image features, one row an image.
+
+        Where the device has no memory for a micro-batch, it is halved, once; ``BundleError`` where that doesn't help.
+        """
+        micro_batch = self.micro_batch
+        try:
+            return self._encoded(pixels)
+        except torch.OutOfMemoryError:
+            self._halve(micro_batch)
+        try:
+            return self._encoded(pixels)
+        except torch.OutOfMemoryError as error:
+            raise self._no_memory() from error
+
+    def _halve(self, micro_batch: int) -> None:
+        """Halve a micro-batch that was too large, unless another thread has."""
+        with self._halving:
+            if self.micro_batch != micro_batch:
+                return
+            if self._halved or micro_batch == 1:
+                raise self._no_memory()
+            self._halved, self.micro_batch = True, micro_batch // 2
+        torch.cuda.empty_cache()
+        self._say(f"a GPU has no memory for {micro_batch} images at once; it goes on with {micro_batch // 2}")
+
+    def _no_memory(self) -> BundleError:
+        many = f"{self.micro_batch} images at once"
+        return BundleError(f"a GPU has no memory for {many}; name a smaller --micro-batch, or fewer workers a GPU")
+
+    def _encoded(self, pixels: UInt8[np.ndarray, "B S S 3"]) -> Float32[np.ndarray, "B D"]:
         starts = range(0, len(pixels), self.micro_batch)
         features = np.empty((len(pixels), self._spec.num_features), np.float32)
         with self._lane(pixels.shape[1:]) as lane:
@@ -118,13 +156,14 @@ class ImageEncoder:
                 features[start : start + count] = part[:count]
         return features
 
+    @torch.inference_mode()
     def rate(self) -> float:
         """Images a second that it encodes, by a few micro-batches of blank ones."""
         side = self._spec.image_size
         pixels = np.zeros((TIMED * self.micro_batch, side, side, 3), np.uint8)
-        self(pixels[: self.micro_batch])  # kernels are chosen and memory is taken at first
+        self._encoded(pixels[: self.micro_batch])  # kernels are chosen and memory is taken at first
         start = time.perf_counter()
-        self(pixels)
+        self._encoded(pixels)
         return len(pixels) / (time.perf_counter() - start)
 
     def _features(self, pixels: UInt8[torch.Tensor, "b S S 3"]) -> Float32[torch.Tensor, "b D"]:
@@ -214,14 +253,20 @@ class CudaLane:
         return list(torch.stack(features).cpu().numpy())
 
 
-def open_encoder(bundle: Bundle, device: str, dtype: str = "auto", micro_batch: int | None = None) -> ImageEncoder:
+def open_encoder(
+    bundle: Bundle,
+    device: str,
+    dtype: str = "auto",
+    micro_batch: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> ImageEncoder:
     """The bundle's tower on a device, computing in float32, bfloat16 or float16, or in what the device is fast in.
 
     ``micro_batch`` is how many images it sees at once, by default as many as the bundle says.
     """
     chosen = choose_dtype(dtype, device)
     tower = load_tower(bundle.encoder, read_weights(bundle.path(WEIGHTS), TOWER))
-    return ImageEncoder(fold_batch_norm(tower), bundle.encoder, device, chosen, micro_batch)
+    return ImageEncoder(fold_batch_norm(tower), bundle.encoder, device, chosen, micro_batch, say)
 
 
 def fastest_micro_batch(encoder: ImageEncoder, candidates: Sequence[int] = MICRO_BATCHES) -> int:

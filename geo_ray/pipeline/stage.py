@@ -18,17 +18,22 @@ def measured_here(measure: Callable[[], int]) -> int:
     return measure()
 
 
+def said_to_nobody(text: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """All that a stage may ask of its surroundings: a device, threads, a searcher for an index.
 
     ``micro_batch_by`` is given what measures the best micro-batch on the device and answers the one to take, which
-    where several work together is the same for all.
+    where several work together is the same for all. ``say`` is told what people should know.
     """
 
     device: str = "cpu"
     num_threads: int = 1
     micro_batch_by: Callable[[Callable[[], int]], int] = measured_here
+    say: Callable[[str], None] = said_to_nobody
 
     def searcher(self, bundle: str) -> Searcher:
         """The searcher over a bundle's index; in process here, another runtime may answer with remote shards."""

@@ -90,7 +90,7 @@ class Encode:
 
         torch.set_num_threads(runtime.num_threads)
         bundle = open_bundle(self.bundle)
-        encoder = clip.open_encoder(bundle, runtime.device, self.dtype, self.micro_batch)
+        encoder = clip.open_encoder(bundle, runtime.device, self.dtype, self.micro_batch, runtime.say)
         if self.micro_batch is None and runtime.device != "cpu":
             encoder.micro_batch = runtime.micro_batch_by(lambda: clip.fastest_micro_batch(encoder))
 

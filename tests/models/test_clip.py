@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from geo_ray.errors import BundleError
 from geo_ray.models import clip
 from geo_ray.models.bundle import WEIGHTS, open_bundle
 from geo_ray.models.clip import (
@@ -302,3 +303,36 @@ def test_the_smallest_micro_batch_that_is_about_as_fast_as_any(monkeypatch, rate
 
 def test_a_rate_is_images_a_second():
     assert encoder().rate() > 0
+
+
+def without_memory_for(monkeypatch, encode, num_images):
+    """Micro-batches of more images find no memory."""
+    features = encode._features
+
+    def starved(pixels):
+        if len(pixels) > num_images:
+            raise torch.OutOfMemoryError
+        return features(pixels)
+
+    monkeypatch.setattr(encode, "_features", starved)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+
+def test_a_micro_batch_that_finds_no_memory_is_halved_once(monkeypatch):
+    said = []
+    torch.manual_seed(0)
+    encode = ImageEncoder(fold_batch_norm(create_tower(SPEC)), SPEC, "cpu", torch.float32, 4, said.append)
+    expected = encode(images(11))
+    without_memory_for(monkeypatch, encode, 2)
+    np.testing.assert_allclose(encode(images(11)), expected, atol=1e-5)
+    encode(images(11))
+    assert said == ["a GPU has no memory for 4 images at once; it goes on with 2"]
+    assert encode.micro_batch == 2
+
+
+def test_one_that_still_finds_none_is_an_error(monkeypatch):
+    encode = encoder()
+    without_memory_for(monkeypatch, encode, 1)
+    for _ in range(2):
+        with pytest.raises(BundleError, match="no memory for 2 images at once; name a smaller --micro-batch"):
+            encode(images(11))

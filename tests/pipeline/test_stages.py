@@ -156,7 +156,7 @@ def test_ranked_cells_are_the_softmax_over_all(batch):
 def test_features_that_are_not_finite_have_no_answer(monkeypatch, batch):
     """A tower that overflows gives the problem ``no_answer``, and the other rows their answers."""
 
-    def broken(bundle, device, dtype, micro_batch):
+    def broken(bundle, device, dtype, micro_batch, say):
         return lambda pixels: np.where(
             np.arange(len(pixels))[:, None] == 1, np.nan, np.ones((1, bundle.num_features), "f4")
         )
@@ -175,7 +175,7 @@ def test_a_micro_batch_is_measured_on_a_gpu_unless_it_is_asked_for(monkeypatch, 
     """What those who work together have agreed on counts, not what was measured here."""
     measured = []
     encoder = SimpleNamespace(micro_batch=asked or 16)
-    monkeypatch.setattr(clip, "open_encoder", lambda bundle, device, dtype, micro_batch: encoder)
+    monkeypatch.setattr(clip, "open_encoder", lambda *asked: encoder)
     monkeypatch.setattr(clip, "fastest_micro_batch", lambda encoder: measured.append(1) or 256)
 
     def agreed(measure):

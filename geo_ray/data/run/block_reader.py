@@ -135,7 +135,7 @@ def _failed(shard: Shard, why: str) -> Images:
 class BlockReader:
     """Reads shards as blocks; images are decoded here too with ``decode_apart``, or where their files are large."""
 
-    head: bytes  # the graph of decoding, pickled: most blocks are not decoded here, and what decodes takes long to import
+    head: bytes  # the graph of decoding, pickled: most blocks aren't decoded here, and its imports take long
     num_views: int
     rows_per_block: int
     rows_per_batch: int

@@ -31,6 +31,7 @@ class Coordinator:
         self._ledger = ledger
         self._deaths = Deaths(died=_spans(ledger))
         self._micro_batch = ledger.micro_batch()
+        self._said: list[Event] = []
         self._shard_ids: list[str] | None = None
         self._listed, self._stopped = Listed(), False
         self._left_out: dict[str, dict[str, int]] = {}
@@ -94,9 +95,14 @@ class Coordinator:
             self._ledger.note_micro_batch(measured)
         return self._micro_batch
 
+    def say(self, text: str) -> None:
+        """Have something told, and noted."""
+        self._said.append({"name": "said", "text": text})
+
     def take_events(self) -> list[Event]:
         """What has happened since this was asked last."""
-        return self._deaths.take_events()
+        said, self._said = self._said, []
+        return [*self._deaths.take_events(), *said]
 
 
 def _spans(ledger: Ledger) -> dict[str, list[tuple[int, int]]]:
@@ -142,3 +148,7 @@ class Announcer:
             return int(ray.get(self.coordinator.micro_batch.remote(measured)))
         except RayActorError:
             return measure()
+
+    def say(self, text: str) -> None:
+        """Have something told, and noted."""
+        self.coordinator.say.remote(text)

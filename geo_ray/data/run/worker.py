@@ -76,7 +76,7 @@ class BlockWorker:
             why = f"{LOADS} times the process of a worker ended while it loaded the model, as where memory runs out"
             self._refusal = BundleError(f"{why}; {MORE_MEMORY}")
             return
-        runtime = replace(runtime, micro_batch_by=self._announcer.micro_batch)
+        runtime = replace(runtime, micro_batch_by=self._announcer.micro_batch, say=self._announcer.say)
         try:
             self._built = {number: self._parts[number].build(runtime) for number in self._own}
         except (RayError, IndexUnavailableError):

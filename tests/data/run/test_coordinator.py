@@ -18,3 +18,10 @@ def test_encoders_take_the_micro_batch_that_the_first_has_measured(tmp_path):
 def test_a_run_that_is_resumed_keeps_its_micro_batch(tmp_path, again):
     Coordinator(Ledger(str(tmp_path))).micro_batch(128)
     assert Coordinator(Ledger(str(tmp_path))).micro_batch(again) == 128
+
+
+def test_what_is_said_is_told_once(tmp_path):
+    coordinator = Coordinator(Ledger(str(tmp_path)))
+    coordinator.say("a GPU has no memory")
+    assert coordinator.take_events() == [{"name": "said", "text": "a GPU has no memory"}]
+    assert coordinator.take_events() == []
