@@ -5,6 +5,8 @@ import os
 os.environ["RAY_AUTH_MODE"] = "disabled"  # a local ray.init() turns token authentication on since 2.60
 os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# As geo_ray.remote.runtime has it: Ray ends processes that have been idle for a second, and new ones take one to start.
+os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
 
 import pytest
 
