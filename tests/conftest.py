@@ -12,6 +12,22 @@ import pytest
 
 from tests.source_tree import make_python
 
+STARTING = {"ray_session", "source_tree_python"}
+MORE_STARTING = (
+    "test_bulk_s3",
+    "test_exactly_once",
+    "test_node_loss",
+    "test_lease",
+    "test_contracts",
+    "test_cells_cli",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Files that start processes come first: a core that is left with one of them at the end keeps the other idle."""
+    starting = {item.path for item in items if STARTING & set(item.fixturenames) or item.path.name in MORE_STARTING}
+    items.sort(key=lambda item: item.path not in starting)
+
 
 @pytest.fixture(scope="session")
 def ray_session():
