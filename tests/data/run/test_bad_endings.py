@@ -142,9 +142,7 @@ def small_disk(tmp_path):
     """A file system in memory that can be filled and made larger; needs the right to mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=80k", "tmpfs", str(folder)], capture_output=True
-    ).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80k", "tmpfs", str(folder)], capture_output=True).returncode:
         pytest.skip("a file system can't be mounted here")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)

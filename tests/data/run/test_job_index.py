@@ -56,7 +56,9 @@ def test_shards_give_the_answers_of_the_bundles_own_index(crops, shards, undistu
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2])
-def test_a_shard_that_dies_in_mid_job_changes_no_answer(crops, shards, undisturbed, tmp_path, num_replicas, ray_session):
+def test_a_shard_that_dies_in_mid_job_changes_no_answer(
+    num_replicas, crops, shards, undisturbed, tmp_path, ray_session
+):
     job = job_of(crops, shards, tmp_path / "out")
     place = replace(PLACE, num_index_replicas=num_replicas, cpus_per_index_shard=0.25)
     killed = []
