@@ -27,7 +27,7 @@ from tests.data.shard_killing import same_answers
 from tests.data.source_files import small_images, write_all
 from tests.local_answers import write_local_answers
 
-NUM_IMAGES = 200  # 13 blocks of 16
+NUM_IMAGES = 120  # 8 blocks of 16 at most
 COMMITS_BEFORE_KILL = 4
 TIMEOUT_S = 300
 
