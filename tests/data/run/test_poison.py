@@ -1,16 +1,18 @@
 """Images that end the process they are in, on a local Ray: each has a row that says so, all others are answered."""
 
 import json
+import pickle
 import re
 import tarfile
 from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from geo_ray.data.record.ledger import DEATHS, PARTS, PREDICTIONS
-from geo_ray.data.run import job, pipeline, worker
+from geo_ray.data.run import job, loading, pipeline
 from geo_ray.data.run.deaths import LOADS
 from geo_ray.data.run.job import GeotagOptions, prepare
 from geo_ray.errors import BundleError, ErrorBudgetError
@@ -106,27 +108,31 @@ def test_a_shard_that_ends_its_reader_is_one_that_cannot_be_read(tmp_path, ray_s
 
 
 @pytest.mark.parametrize(
-    ("loading", "why"),
+    ("fault", "why"),
     [
         ("missing", "bundle 'nowhere' is missing; name another --bundle"),
         ("ends", r"3 times the process of a worker ended while it loaded the model.*\(--worker-memory\)"),
     ],
 )
-def test_a_model_that_cannot_be_loaded_ends_the_run(images, tmp_path, ray_session, loading, why):
+def test_a_model_that_cannot_be_loaded_ends_the_run(images, tmp_path, ray_session, fault, why):
     with pytest.raises(BundleError, match=f"^{why}$"):
-        run(images, tmp_path, loading=loading)
+        run(images[:1], tmp_path, loading=fault)
     assert not (tmp_path / "parts").exists()
 
 
+def fail(error, coordinator):
+    raise RuntimeError(error)
+
+
 @pytest.mark.parametrize(
-    ("loading", "num_deaths", "why"),
+    ("error", "num_deaths", "why"),
     [
         ("no such kernel", 0, "a worker can't load the model: RuntimeError: no such kernel"),
-        ("CUDA out of memory", 0, f"a worker can't load the model: .* memory; {re.escape(worker.MORE_MEMORY)}"),
-        ("", LOADS, f"3 times the process of a worker ended .*; {re.escape(worker.MORE_MEMORY)}"),
+        ("CUDA out of memory", 0, f"a worker can't load the model: .* memory; {re.escape(loading.MORE_MEMORY)}"),
+        ("", LOADS, f"3 times the process of a worker ended .*; {re.escape(loading.MORE_MEMORY)}"),
     ],
 )
-def test_what_a_worker_says_that_cannot_load_the_model(tmp_path, ray_session, monkeypatch, loading, num_deaths, why):
+def test_what_a_worker_says_that_cannot_load_the_model(ray_session, monkeypatch, error, num_deaths, why):
     class Teller:
         def __init__(self, coordinator):
             pass
@@ -137,9 +143,7 @@ def test_what_a_worker_says_that_cannot_load_the_model(tmp_path, ray_session, mo
         def end_loading(self, worker):
             pass
 
-    monkeypatch.setattr(worker, "Announcer", Teller)
-    asked = work([], tmp_path, loading=loading)
-    head, tail = asked.graph.split_at_pixels()
-    answerer = worker.BlockAnswerer(head, tail, Runtime(), asked.ledger, 32, features=True, coordinator=None)
+    monkeypatch.setattr(loading, "Announcer", Teller)
+    worker = loading.Worker(pickle.dumps(partial(fail, error)), coordinator=None)
     with pytest.raises(BundleError, match=f"^{why}$"):
-        answerer(pa.table({}))
+        worker(pa.table({}))
