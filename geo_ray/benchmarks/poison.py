@@ -28,7 +28,7 @@ from geo_ray.benchmarks.bounded import default_bound, run_bounded
 from geo_ray.benchmarks.chaos import NUM_CROPS
 from geo_ray.benchmarks.disturbance import TOLERANCE, differences
 from geo_ray.benchmarks.many_inputs import crops
-from geo_ray.benchmarks.rows import write_json
+from geo_ray.benchmarks.rows import say, write_json
 from geo_ray.data.record.ledger import EVENTS, PREDICTIONS
 from geo_ray.data.run.job import GeotagOptions, geotag, prepare
 from geo_ray.data.run.plan import worker_memory
@@ -243,8 +243,11 @@ def main() -> int:
     cases = [case for case in CASES if options.only in case.label]
     if not cases:
         parser.error(f"--only {options.only!r}: no case has that in its name: {'; '.join(c.label for c in CASES)}")
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
-        rows = [measure(case, Path(temporary) / str(number)) for number, case in enumerate(cases)]
+        for number, case in enumerate(cases):
+            rows.append(measure(case, Path(temporary) / str(number)))
+            say(rows[-1])
+            write_json(options.json, {"rows": rows})
     print(table(rows))
-    write_json(options.json, {"rows": rows})
     return 0 if all(row["passed"] for row in rows) else 1
