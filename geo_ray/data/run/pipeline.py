@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -25,6 +26,7 @@ from geo_ray.data.record.ledger import Ledger
 from geo_ray.data.record.prediction_files import Inventory
 from geo_ray.data.run.block_reader import BlockReader, list_shards, read_blocks
 from geo_ray.data.run.coordinator import Coordinator, Listed
+from geo_ray.data.run.loading import Worker
 from geo_ray.data.run.stalls import EndsWhenShort
 from geo_ray.data.run.worker import Answered, BlockAnswerer
 from geo_ray.data.sources import SourceOptions
@@ -63,14 +65,15 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
         decode_apart=place.decode_apart,
     )
     listing = {"inputs": work.inputs, "options": work.options, "done": done, "coordinator": coordinator}
-    settings = {
-        "head": head, "tail": tail, "runtime": runtime, "ledger": work.ledger, "rows_per_batch": place.batch_size,
-        "features": work.features, "coordinator": coordinator,
-    }  # fmt: skip
+    answerer = partial(
+        BlockAnswerer, head=head, tail=tail, runtime=runtime, ledger=work.ledger, rows_per_batch=place.batch_size,
+        features=work.features,
+    )  # fmt: skip
+    settings = {"answerer": pickle.dumps(answerer), "coordinator": coordinator}
     return stream(
         Step(list_shards, listing, CPUS_TO_LIST),
         Step(read_blocks, {"reader": reader, "coordinator": coordinator}, 1 if place.decode_apart else CPUS_TO_READ),
-        Step(BlockAnswerer, settings, place.cpus_per_worker),
+        Step(Worker, settings, place.cpus_per_worker),
         place,
     )
 

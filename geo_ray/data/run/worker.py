@@ -1,4 +1,4 @@
-"""The workers of a bulk run: they answer blocks by a graph, and commit them."""
+"""What the workers of a bulk run do: they answer blocks by a graph, and commit them."""
 
 import os
 import pickle
@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
-from ray.exceptions import RayError
 from ray.util import metrics
 
 from geo_ray.data.record.blocks import Block
@@ -21,15 +19,12 @@ from geo_ray.data.record.output_tables import feature_table, prediction_table
 from geo_ray.data.record.prediction_files import count_problems, parquet_bytes
 from geo_ray.data.run.block_reader import Images, packed
 from geo_ray.data.run.coordinator import Announcer
-from geo_ray.data.run.deaths import LOADS, Attempt, Span, tries
+from geo_ray.data.run.deaths import Attempt, Span, tries
 from geo_ray.data.run.trace import note
-from geo_ray.errors import BundleError, GeoRayError, IndexUnavailableError
 from geo_ray.pipeline.columns import KILLS_WORKER, Batch, num_rows
 from geo_ray.pipeline.graph import BuiltGraph, Graph
 from geo_ray.pipeline.local import slices
 from geo_ray.pipeline.stage import Runtime
-
-MORE_MEMORY = "have fewer workers (--workers), or more memory set aside for each (--worker-memory)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +52,9 @@ def _timed(built: BuiltGraph, batch: Batch, seconds: dict[str, float]) -> Batch:
 
 
 class BlockAnswerer:
-    """Answers blocks by a graph and commits them, in an actor.
+    """Answers blocks by a graph and commits them, in an actor; to make one loads the model.
 
-    Of calls at a time one computes; others unpack their images or write their answers meanwhile. A model that can't be
-    loaded is an error of the first call: of one in the making of an actor Ray tries again, and loses the reason.
+    Of calls at a time one computes; others unpack their images or write their answers meanwhile.
     """
 
     def __init__(
@@ -74,35 +68,15 @@ class BlockAnswerer:
         coordinator: Any,
     ) -> None:
         self._announcer = Announcer(coordinator=coordinator)
-        self._refusal: GeoRayError | None = None
-        self._load(head, tail, runtime)
+        self._head, self._tail = head.build(runtime), tail.build(runtime)
         self._ledger, self._rows_per_batch = ledger, rows_per_batch
         self._table = feature_table if features else prediction_table
         self._turn = threading.Lock()
         self._images = metrics.Counter("geo_ray_images", "Images answered, by problem", ("problem",))
         self._seconds = metrics.Counter("geo_ray_stage_seconds", "Seconds spent in each stage", ("stage",))
 
-    def _load(self, head: Graph, tail: Graph, runtime: Runtime) -> None:
-        worker = ray.get_runtime_context().get_actor_id() or ""
-        if self._announcer.begin_loading(worker) >= LOADS:
-            why = f"{LOADS} times the process of a worker ended while it loaded the model, as where memory runs out"
-            self._refusal = BundleError(f"{why}; {MORE_MEMORY}")
-            return
-        try:
-            self._head, self._tail = head.build(runtime), tail.build(runtime)
-        except (RayError, IndexUnavailableError):
-            raise  # what died may come back
-        except GeoRayError as error:
-            self._refusal = error
-        except Exception as error:
-            why = f"a worker can't load the model: {type(error).__name__}: {' '.join(str(error).split())}"
-            self._refusal = BundleError(f"{why}; {MORE_MEMORY}" if _is_of_memory(error) else why)
-        self._announcer.end_loading(worker)
-
     def __call__(self, rows: pa.Table) -> pa.Table:
         """What became of the block in this row."""
-        if self._refusal is not None:
-            raise self._refusal
         images: Images = pickle.loads(rows["images"][0].as_buffer())
         answered = Answered(block=images.block, failure=images.failure) if images.failure else self._answer(images)
         return packed("answered", answered)
@@ -179,10 +153,6 @@ class BlockAnswerer:
             self._images.inc(count, {"problem": problem or "none"}) if count else None
         for stage, taken in seconds.items():
             self._seconds.inc(taken, {"stage": stage}) if taken > 0 else None
-
-
-def _is_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
 def rows_of(images: Images, span: Span) -> Iterator[tuple[bool, Batch]]:
