@@ -89,7 +89,8 @@ def test_images_that_end_their_worker_count_as_problems(tmp_path, ray_session, m
     assert geotag(max_problem_share=0.02)["problems"] == {"kills_worker": 1}
     problems = problems_by_id(output, PREDICTIONS)
     assert problems == {f"{number:04d}.jpg": "kills_worker" if number == 40 else "" for number in range(65)}
-    shard_ids = list({written.block.shard_id for held in work([], output).ledger.files().values() for written in held})
+    entries = work([], output).ledger.entries().values()
+    shard_ids = list({block.shard_id for entry in entries for block in entry.blocks()})
     monkeypatch.setattr(job, "answer_all", lambda *arguments: pipeline.Outcome(shard_ids=shard_ids))  # all is done
     with pytest.raises(ErrorBudgetError, match=r"^1 of 65 images have a problem .* 1 kills_worker") as raised:
         geotag(max_problem_share=0.01, resume=True)
