@@ -26,7 +26,8 @@ demo: env
 	$(BIN)/python jobs/demo.py
 
 test: env check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@# in the order of tests/conftest.py, not the files with most tests first
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: env
 	$(BIN)/ruff check .

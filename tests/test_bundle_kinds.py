@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,8 +15,9 @@ from geo_ray.data.run.job import GeotagOptions, geotag, prepare
 from geo_ray.data.sources import SourceOptions, fetch, input_batches, list_inputs, num_views
 from geo_ray.errors import InputError
 from geo_ray.geo.sphere import great_circle_km
+from geo_ray.models import published
 from geo_ray.models.bundle import open_bundle
-from geo_ray.models.geoclip import CLIP_FEATURES
+from geo_ray.models.geoclip import CLIP_FEATURES, read_geoclip
 from geo_ray.models.published import Import, LabelChoice, import_bundle
 from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local
@@ -23,7 +25,7 @@ from geo_ray.remote.place import Place
 from tests.crops import write_crops
 from tests.models.checkpoint_files import TINY, write_hugging_face
 
-PLACE = Place(num_workers=2, batch_size=16)
+PLACE = Place(num_workers=1, batch_size=16)
 NUM_IMAGES = 60
 KINDS = ("streetclip", "beam", "tree", "geoclip")
 
@@ -34,7 +36,7 @@ def bundles(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
     plain = write_hugging_face(folder / "hf")
     wide = write_hugging_face(folder / "wide", TINY | {"projection_dim": CLIP_FEATURES})
-    few = LabelChoice(num_cities=3)
+    few, whole = LabelChoice(num_cities=3), read_geoclip()  # its gallery takes half a minute to embed
     wanted = {
         "streetclip": Import(kind="streetclip", source=str(plain), labels=few),
         "beam": Import(kind="openclip", source=str(plain), labels=few, method="beam"),
@@ -43,6 +45,7 @@ def bundles(tmp_path_factory):
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setattr(published, "read_geoclip", lambda: replace(whole, gallery_latlon=whole.gallery_latlon[::20]))
         for name, what in wanted.items():
             import_bundle(what, folder / name, say=lambda text: None)
     return {name: str(folder / name) for name in wanted}
@@ -72,10 +75,22 @@ def local_rows(bundle, inputs):
     return {row["image_id"]: row for answer in answers for row in prediction_table(answer).to_pylist()}
 
 
-def ray_rows(bundle, inputs, output, **options):
+def run(bundle, inputs, output, **options):
+    """The output of a run."""
     options = GeotagOptions(inputs=(str(inputs),), output=str(output), bundle=bundle, **options)
     geotag(prepare(options), PLACE)
+    return output
+
+
+def rows_of(output):
     return {row["image_id"]: row for row in pq.read_table(output / "predictions").to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def outputs(bundles, images, tmp_path_factory, ray_session):
+    """The output for the crops of each bundle."""
+    folder = tmp_path_factory.mktemp("outputs")
+    return {kind: run(bundle, images / "in", folder / kind) for kind, bundle in bundles.items()}
 
 
 def assert_same(rows, oracle):
@@ -91,9 +106,9 @@ def assert_same(rows, oracle):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_ray_data_answers_as_in_process(kind, bundles, images, tmp_path, ray_session):
+def test_ray_data_answers_as_in_process(kind, bundles, images, outputs):
     oracle = local_rows(bundles[kind], list_inputs([str(images / "in")]))
-    assert_same(ray_rows(bundles[kind], images / "in", tmp_path), oracle)
+    assert_same(rows_of(outputs[kind]), oracle)
     assert oracle["bad.jpg"]["problem"] == "undecodable"
     good = [row for row in oracle.values() if not row["problem"]]
     assert len(good) == NUM_IMAGES
@@ -108,21 +123,20 @@ def test_panoramas_are_items_of_four_views(kind, bundles, images, tmp_path, ray_
     assert len(items) == NUM_IMAGES // 4
     oracle = local_rows(bundles[kind], items)
     options = SourceOptions(views_by="panorama")
-    assert_same(ray_rows(bundles[kind], images / "views.csv", tmp_path, sources=options), oracle)
+    assert_same(rows_of(run(bundles[kind], images / "views.csv", tmp_path, sources=options)), oracle)
 
 
 @pytest.mark.parametrize("kind", ["streetclip", "geoclip"])
-def test_evaluate_and_report_take_the_output_as_any_other(kind, bundles, images, tmp_path, capsys, ray_session):
-    ray_rows(bundles[kind], images / "in", tmp_path)
+def test_evaluate_and_report_take_the_output_as_any_other(kind, images, outputs, tmp_path, capsys):
     metrics = tmp_path / "metrics.json"
-    arguments = ["evaluate", str(tmp_path), "--truth", str(images / "truth.csv"), "--json", str(metrics)]
+    arguments = ["evaluate", str(outputs[kind]), "--truth", str(images / "truth.csv"), "--json", str(metrics)]
     assert main(arguments) == 0
     written = json.loads(metrics.read_text())
     assert written["num_images"] == NUM_IMAGES
     assert written["radius_coverage"] == {"50": None, "90": None}
     assert (written["cell_centre"] is None) == (kind == "geoclip")
-    assert main(["report", str(tmp_path), "--truth", str(images / "truth.csv")]) == 0
-    assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert main(["report", str(outputs[kind]), "--truth", str(images / "truth.csv")]) == 0
+    assert (outputs[kind] / "report.html").stat().st_size > 10_000
     capsys.readouterr()
 
 
@@ -133,7 +147,7 @@ def test_a_calibrated_bundle_states_radii_that_hold(bundles, images, tmp_path, r
     calibrated = open_bundle(str(tmp_path / "b"))
     assert calibrated.provenance["calibrated_on"] == NUM_IMAGES
     assert calibrated.fingerprint != open_bundle(bundles["streetclip"]).fingerprint
-    ray_rows(str(tmp_path / "b"), images / "in", tmp_path / "out")
+    run(str(tmp_path / "b"), images / "in", tmp_path / "out")
     assert main(["evaluate", str(tmp_path / "out"), "--truth", str(images / "truth.csv"), "--json",
                  str(tmp_path / "m.json")]) == 0  # fmt: skip
     coverage = json.loads((tmp_path / "m.json").read_text())["radius_coverage"]

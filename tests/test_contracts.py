@@ -68,6 +68,11 @@ def test_importing_reads_no_data_and_starts_nothing():
     assert not effects["cuda_touched"]
 
 
+def test_what_a_process_of_a_bulk_run_begins_with_loads_no_torch():
+    """Each reads it anew; and what ends a worker that imports torch is to be known."""
+    assert not imported([f"geo_ray.data.run.{name}" for name in ("block_reader", "coordinator", "loading")])["torch"]
+
+
 def test_the_lower_layers_load_neither_torch_nor_ray():
     effects = imported(modules_of("errors", "geo", "atlas", "cells", "index"))
     assert not effects["torch"]

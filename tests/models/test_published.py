@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import torch
 from geo_ray.atlas.labels import load_labels
 from geo_ray.errors import InputError, OutputError
 from geo_ray.index.gallery import read_gallery
+from geo_ray.models import published
 from geo_ray.models.bundle import GALLERY, LABEL_FEATURES, LABELS, open_bundle
 from geo_ray.models.checkpoints import read_checkpoint
 from geo_ray.models.clip import open_encoder
-from geo_ray.models.geoclip import CLIP_FEATURES
+from geo_ray.models.geoclip import CLIP_FEATURES, LocationEncoder, embed_locations, read_geoclip
 from geo_ray.models.published import Import, LabelChoice, import_bundle
 from geo_ray.models.texts import TextEncoder
 from tests.models.checkpoint_files import TINY, write_hugging_face
@@ -78,13 +80,21 @@ def test_ones_own_labels(checkpoint, tmp_path):
     assert load_labels(bundle.path(LABELS)).texts.tolist() == ["a photo of fjords", "a savanna"]
 
 
-def test_geoclip_adds_its_adapter_and_gallery(tmp_path):
+def test_geoclip_adds_its_adapter_and_gallery(tmp_path, monkeypatch):
+    """A fiftieth of it, as each place is embedded; that all 100,000 are read is in test_geoclip."""
+    whole = read_geoclip()
+    some = replace(whole, gallery_latlon=whole.gallery_latlon[::50])
+    monkeypatch.setattr(published, "read_geoclip", lambda: some)
     shape = json.loads(json.dumps(TINY)) | {"projection_dim": CLIP_FEATURES}
     folder = write_hugging_face(tmp_path / "hf", shape)
     bundle = imported(tmp_path / "b", kind="geoclip", source=str(folder))
     gallery = read_gallery(bundle.path(GALLERY))
     assert bundle.kind == "gallery"
-    assert len(gallery.latlon) == 100_000
+    np.testing.assert_array_equal(gallery.latlon, some.gallery_latlon)
+    location_encoder = LocationEncoder()
+    location_encoder.load_state_dict(whole.location_encoder)
+    expected = embed_locations(location_encoder.eval(), some.gallery_latlon)
+    np.testing.assert_allclose(gallery.features, expected, atol=1e-3)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     features = open_encoder(bundle, "cpu", "float32")(pixels)
     assert features.shape == (2, 512)

@@ -184,7 +184,7 @@ class Ledger:
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write ``manifest.json`` and, last, ``_SUCCESS``; what killed writers have left goes before."""
-        for folder in (PARTS, PREDICTIONS):
+        for folder in (PARTS, PREDICTIONS, ENTRIES):
             self.store.sweep(folder)
         self._write_json(MANIFEST, manifest)
         self.store.write(SUCCESS, b"")

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -27,6 +28,7 @@ from geo_ray.data.record.ledger import Ledger
 from geo_ray.data.record.prediction_files import Inventory
 from geo_ray.data.run.block_reader import BlockReader, list_shards, read_blocks
 from geo_ray.data.run.coordinator import Coordinator, Listed
+from geo_ray.data.run.loading import Worker
 from geo_ray.data.run.stalls import EndsWhenShort
 from geo_ray.data.run.transport import unpacked
 from geo_ray.data.run.worker import ENCODED, Answered, BlockAnswerer, BlockEncoder
@@ -66,20 +68,28 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
         decode_apart=place.decode_apart,
     )
     listing = {"inputs": work.inputs, "options": work.options, "done": done, "coordinator": coordinator}
-    shared = {"parts": parts, "rows_per_batch": place.batch_size, "coordinator": coordinator}
-    committing = shared | {"ledger": work.ledger, "features": work.features}
     steps = [
         Step(list_shards, listing, CPUS_TO_LIST),
         Step(read_blocks, {"reader": reader, "coordinator": coordinator}, 1 if place.decode_apart else CPUS_TO_READ),
     ]
-    if place.num_locators:
-        encoder = Step(BlockEncoder, shared | {"runtime": runtime}, place.cpus_per_worker, Pool.of_workers(place))
-        here = replace(runtime, device="cpu", num_threads=1)
-        locator = Step(BlockAnswerer, committing | {"runtime": here, "first": ENCODED}, place.cpus_per_locator,
-                       Pool(place.num_locators))  # fmt: skip
-        return stream(*steps, encoder, locator)
-    answerer = committing | {"runtime": runtime, "first": 0}
-    return stream(*steps, Step(BlockAnswerer, answerer, place.cpus_per_worker, Pool.of_workers(place)))
+    answerer = partial(
+        BlockAnswerer, parts=parts, ledger=work.ledger, rows_per_batch=place.batch_size, features=work.features
+    )
+    if not place.num_locators:
+        answerer = partial(answerer, first=0, runtime=runtime)
+        return stream(*steps, _workers(answerer, coordinator, place.cpus_per_worker, Pool.of_workers(place)))
+    encoder = partial(BlockEncoder, parts=parts, rows_per_batch=place.batch_size, runtime=runtime)
+    locator = partial(answerer, first=ENCODED, runtime=replace(runtime, device="cpu", num_threads=1))
+    return stream(
+        *steps,
+        _workers(encoder, coordinator, place.cpus_per_worker, Pool.of_workers(place)),
+        _workers(locator, coordinator, place.cpus_per_locator, Pool(place.num_locators)),
+    )
+
+
+def _workers(made_by: Callable[..., Any], coordinator: Any, num_cpus: float, pool: "Pool") -> "Step":
+    """A step of workers that each are what this makes, given the coordinator."""
+    return Step(Worker, {"made_by": pickle.dumps(made_by), "coordinator": coordinator}, num_cpus, pool)
 
 
 @dataclass(frozen=True)

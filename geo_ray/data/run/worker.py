@@ -1,4 +1,4 @@
-"""The workers of a bulk run: they answer blocks by a graph, and commit them."""
+"""What the workers of a bulk run do: they encode blocks, answer them by a graph, and commit them."""
 
 import os
 import threading
@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
-import ray
-from ray.exceptions import RayError
 from ray.util import metrics
 
 from geo_ray.data.record.blocks import Block
@@ -20,17 +18,15 @@ from geo_ray.data.record.output_tables import feature_table, prediction_table
 from geo_ray.data.record.prediction_files import count_problems, parquet_bytes
 from geo_ray.data.run.block_reader import Images
 from geo_ray.data.run.coordinator import Announcer
-from geo_ray.data.run.deaths import LOADS, Act, Attempt, Span, tries
+from geo_ray.data.run.deaths import Act, Attempt, Span, tries
 from geo_ray.data.run.trace import note
 from geo_ray.data.run.transport import packed, unpacked
-from geo_ray.errors import BundleError, GeoRayError, IndexUnavailableError
 from geo_ray.pipeline.columns import KILLS_WORKER, Batch, num_rows
-from geo_ray.pipeline.graph import BuiltGraph, Graph
+from geo_ray.pipeline.graph import Graph
 from geo_ray.pipeline.local import slices
 from geo_ray.pipeline.stage import Runtime
 
 ENCODED = 2  # parts of the graph that are done when images are encoded
-MORE_MEMORY = "have fewer workers (--workers), or more memory set aside for each (--worker-memory)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +49,8 @@ class Answered:
 class BlockWorker:
     """Runs some parts of the graph on blocks, in an actor.
 
-    ``parts`` are all of the graph, ``own`` the numbers of those that it runs. Calls overlap; on a CPU one computes at a
-    time, on a GPU one's copies go on beside another's computing. A model that can't be loaded is an error of the first
-    call: of one in the making of an actor Ray tries again, and loses the reason.
+    ``parts`` are all of the graph, ``own`` the numbers of those that it runs; to make one loads them. Calls overlap; on
+    a CPU one computes at a time, on a GPU one's copies go on beside another's computing.
     """
 
     act: Act
@@ -64,36 +59,10 @@ class BlockWorker:
         self, parts: tuple[Graph, ...], own: range, runtime: Runtime, rows_per_batch: int, coordinator: Any
     ) -> None:
         self._announcer = Announcer(coordinator=coordinator)
-        self._refusal: GeoRayError | None = None
         self._parts, self._own, self._rows_per_batch = parts, own, rows_per_batch
-        self._built: dict[int, BuiltGraph] = {}
-        self._load(runtime)
-        self._turn = threading.Lock() if runtime.device == "cpu" else nullcontext()
-
-    def _load(self, runtime: Runtime) -> None:
-        worker = ray.get_runtime_context().get_actor_id() or ""
-        if self._announcer.begin_loading(worker) >= LOADS:
-            why = f"{LOADS} times the process of a worker ended while it loaded the model, as where memory runs out"
-            self._refusal = BundleError(f"{why}; {MORE_MEMORY}")
-            return
         runtime = replace(runtime, micro_batch_by=self._announcer.micro_batch, say=self._announcer.say)
-        try:
-            self._built = {number: self._parts[number].build(runtime) for number in self._own}
-        except (RayError, IndexUnavailableError):
-            raise  # what died may come back
-        except GeoRayError as error:
-            self._refusal = error
-        except Exception as error:
-            why = f"a worker can't load the model: {type(error).__name__}: {' '.join(str(error).split())}"
-            self._refusal = BundleError(f"{why}; {MORE_MEMORY}" if _is_of_memory(error) else why)
-        self._announcer.end_loading(worker)
-
-    def _taken(self, rows: pa.Table) -> Images:
-        """The block in this row."""
-        if self._refusal is not None:
-            raise self._refusal
-        images: Images = unpacked(rows)
-        return images
+        self._built = {number: parts[number].build(runtime) for number in own}
+        self._turn = threading.Lock() if runtime.device == "cpu" else nullcontext()
 
     def _answers(self, images: Images, seconds: dict[str, float]) -> list[Batch] | None:
         """What the parts answer for the block, in order; None where the run is to end."""
@@ -151,7 +120,8 @@ class BlockEncoder(BlockWorker):
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """The block in this row, with features in place of images."""
-        images, seconds = self._taken(rows), defaultdict[str, float](float)
+        images: Images = unpacked(rows)
+        seconds = defaultdict[str, float](float)
         if images.failure:
             return packed("images", images)
         seconds.update(images.seconds)
@@ -185,7 +155,7 @@ class BlockAnswerer(BlockWorker):
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """What became of the block in this row."""
-        images = self._taken(rows)
+        images: Images = unpacked(rows)
         if images.dropped:
             return packed("answered", Answered(block=images.block))
         answered = Answered(block=images.block, failure=images.failure) if images.failure else self._answer(images)
@@ -218,10 +188,6 @@ class BlockAnswerer(BlockWorker):
             self._images.inc(count, {"problem": problem or "none"}) if count else None
         for stage, taken in seconds.items():
             self._seconds.inc(taken, {"stage": stage}) if taken > 0 else None
-
-
-def _is_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
 def rows_of(images: Images, span: Span) -> Iterator[tuple[int, Batch]]:

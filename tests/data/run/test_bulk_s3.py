@@ -18,17 +18,16 @@ import pytest
 import s3fs
 
 from geo_ray.data.run.block_reader import BlockReader
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
 from geo_ray.data.sources import open_sources
 from geo_ray.models.bundle import shipped_bundles
-from geo_ray.remote.place import Place
 from tests.crops import write_crops
 from tests.data.faulty_proxy import faulty_proxy
 from tests.data.s3_server import s3_server
 from tests.data.shard_killing import same_answers
 from tests.data.source_files import small_images, write_all
+from tests.local_answers import write_local_answers
 
-NUM_IMAGES = 200  # 13 blocks of 16
+NUM_IMAGES = 120  # 8 blocks of 16 at most
 COMMITS_BEFORE_KILL = 4
 TIMEOUT_S = 300
 
@@ -50,11 +49,9 @@ def crops(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def local(crops, ray_session, tmp_path_factory):
-    """The answers of a run that knows nothing of S3."""
-    output = tmp_path_factory.mktemp("local")
-    geotag(prepare(GeotagOptions(inputs=(str(crops),), output=str(output))), Place(num_workers=2, batch_size=64))
-    return output
+def local(crops, tmp_path_factory):
+    """The answers of one who knows nothing of S3."""
+    return write_local_answers(crops, tmp_path_factory.mktemp("local"))
 
 
 def upload(client, folder, prefix):
@@ -76,8 +73,7 @@ def content(client, key):
 def running(output, cache, endpoint, *options):
     """The process of a job, in a group of its own; at the end it is gone with all that it began."""
     command = [sys.executable, "-m", "geo_ray.cli", "geotag", "s3://photos/in", "--bundle", "s3://photos/earth-tiny",
-               "--output", f"s3://photos/{output}", "--address", "local", "--workers", "2", "--batch-size", "64",
-               *options]  # fmt: skip
+               "--output", f"s3://photos/{output}", "--address", "local", "--batch-size", "64", *options]  # fmt: skip
     environment = os.environ | {"AWS_ENDPOINT_URL": endpoint, "XDG_CACHE_HOME": str(cache)}
     log = cache / f"{output}{len(options)}.log"
     with log.open("wb") as file:
@@ -105,7 +101,7 @@ def end(process):
 
 def complete(output, cache, endpoint, *options):
     """Run a job to its end."""
-    with running(output, cache, endpoint, *options) as (process, log):
+    with running(output, cache, endpoint, "--workers", "1", *options) as (process, log):
         assert process.wait(TIMEOUT_S) == 0, log.read_text()[-3000:]
 
 
@@ -144,7 +140,7 @@ def test_killed_and_resumed(s3, local, tmp_path):
     cache.mkdir()
     with (
         faulty_proxy(os.environ["AWS_ENDPOINT_URL"], hold=hold) as proxy,
-        running("killed", cache, proxy.url) as (process, log),
+        running("killed", cache, proxy.url, "--workers", "2") as (process, log),
     ):
         until(lambda: proxy.held and len(keys(s3, "killed/parts/")) == COMMITS_BEFORE_KILL, process, log)
         end(process)

@@ -17,6 +17,7 @@ from geo_ray.models.bundle import INDEX, open_bundle
 from geo_ray.remote.place import Place
 from tests.crops import write_crops
 from tests.data.shard_killing import kill_a_shard, once_searching, same_answers
+from tests.local_answers import write_local_answers
 from tests.remote.shards import written_split
 
 LOG = logging.getLogger(__name__)
@@ -33,23 +34,21 @@ def shards(tmp_path_factory):
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory):
     folder = tmp_path_factory.mktemp("crops")
-    write_crops(folder, 400)
+    write_crops(folder, 256)  # in 16 blocks, so that there is a middle
     return folder
 
 
 @pytest.fixture(scope="module")
-def undisturbed(crops, ray_session, tmp_path_factory):
-    """The answers of each worker's own search."""
-    output = tmp_path_factory.mktemp("own")
-    geotag(prepare(GeotagOptions(inputs=(str(crops),), output=str(output))), Place(num_workers=2, batch_size=64))
-    return output
+def undisturbed(crops, tmp_path_factory):
+    """The answers of a search of the bundle's own index."""
+    return write_local_answers(crops, tmp_path_factory.mktemp("own"))
 
 
 def job_of(crops, shards, output, **options):
     return prepare(GeotagOptions(inputs=(str(crops),), output=str(output), index=str(shards), **options))
 
 
-def test_shards_give_the_answers_of_the_bundles_own_index(crops, shards, undisturbed, tmp_path):
+def test_shards_give_the_answers_of_the_bundles_own_index(crops, shards, undisturbed, tmp_path, ray_session):
     job = job_of(crops, shards, tmp_path / "out")
     assert job.num_index_shards == 3
     geotag(job, PLACE)
@@ -57,7 +56,9 @@ def test_shards_give_the_answers_of_the_bundles_own_index(crops, shards, undistu
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2])
-def test_a_shard_that_dies_in_mid_job_changes_no_answer(crops, shards, undisturbed, tmp_path, num_replicas):
+def test_a_shard_that_dies_in_mid_job_changes_no_answer(
+    num_replicas, crops, shards, undisturbed, tmp_path, ray_session
+):
     job = job_of(crops, shards, tmp_path / "out")
     place = replace(PLACE, num_index_replicas=num_replicas, cpus_per_index_shard=0.25)
     killed = []
@@ -80,9 +81,10 @@ def test_a_node_that_dies_with_two_shards_changes_no_answer(crops, shards, undis
     assert same_answers(tmp_path / "out", undisturbed)
 
 
-def test_another_index_is_another_run(crops, shards, undisturbed):
+def test_another_index_is_another_run(crops, shards, tmp_path):
+    prepare(GeotagOptions(inputs=(str(crops),), output=str(tmp_path)))
     with pytest.raises(OutputError, match=r"another run's results .index '' there, '[0-9a-f]{16}' asked"):
-        prepare(GeotagOptions(inputs=(str(crops),), output=str(undisturbed), index=str(shards), resume=True))
+        prepare(GeotagOptions(inputs=(str(crops),), output=str(tmp_path), index=str(shards), resume=True))
 
 
 def test_an_index_of_something_else_is_named_before_any_work(crops, shards, tmp_path):
