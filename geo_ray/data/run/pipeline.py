@@ -7,6 +7,7 @@ next one does: that a block is done is decided by the record alone.
 """
 
 import contextlib
+import gc
 import pickle
 import threading
 import time
@@ -87,7 +88,7 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
     )
 
 
-def _workers(made_by: Callable[..., Any], coordinator: Any, num_cpus: float, pool: "Pool") -> "Step":
+def _workers(made_by: Callable[..., Any], coordinator: Any, num_cpus: int | float, pool: "Pool") -> "Step":
     """A step of workers that each are what this makes, given the coordinator."""
     return Step(Worker, {"made_by": pickle.dumps(made_by), "coordinator": coordinator}, num_cpus, pool)
 
@@ -194,6 +195,7 @@ def answer_all(
         missing = [one for one in outcome.shard_ids if not done.whole(one) and one not in outcome.failures]
         if not broken and not missing:
             return outcome
+        gc.collect()  # with what a broken pass has left go its actors, and the GPUs that they hold
         inventory.refresh()  # a block may have been written of which nobody was told
         idle = idle + 1 if len(inventory.done) == before else 0
         why = broken or f"{len(missing)} shards are missing"

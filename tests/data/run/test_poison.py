@@ -1,5 +1,6 @@
 """Images that end the process they are in, on a local Ray: each has a row that says so, all others are answered."""
 
+import gc
 import json
 import pickle
 import re
@@ -24,9 +25,15 @@ NUM_PHOTOS, NUM_PACKED = 2000, 20
 KILLERS = ["0040.jpg", "1500.jpg", "b.tar#0007"]  # in three blocks
 
 
-def run(inputs, output, **options):
+@pytest.fixture(autouse=True)
+def _actors_of_a_run_that_failed_go():
+    yield
+    gc.collect()
+
+
+def run(inputs, output, num_locators=0, **options):
     """Decoding is apart: with other CPUs than a worker's, or Ray Data has both in one process."""
-    place = Place(num_workers=1, cpus_per_worker=2, batch_size=32, decode_apart=True, num_locators=1)
+    place = Place(num_workers=1, cpus_per_worker=2, batch_size=32, decode_apart=True, num_locators=num_locators)
     return pipeline.answer_all(work(inputs, output, **options), place, Runtime())
 
 
@@ -63,7 +70,7 @@ def killers(output):
 
 
 def test_only_images_that_end_a_process_are_left_out(images, tmp_path, ray_session, capsys):
-    run(images, tmp_path)
+    run(images, tmp_path, num_locators=1)
     assert killers(tmp_path) == KILLERS
     told = [event for event in events(tmp_path) if event["event"] == "kills_worker"]
     assert sorted(event["image_id"].rpartition("/")[2] for event in told) == KILLERS
@@ -72,7 +79,7 @@ def test_only_images_that_end_a_process_are_left_out(images, tmp_path, ray_sessi
     deaths = (tmp_path / DEATHS).read_bytes()
     for path in (tmp_path / "parts").iterdir():
         path.unlink()
-    run(images, tmp_path)  # as a run that is resumed
+    run(images, tmp_path, num_locators=1)  # as a run that is resumed
     assert killers(tmp_path) == KILLERS
     assert (tmp_path / DEATHS).read_bytes() == deaths
 
