@@ -9,8 +9,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
 
 import pytest
+from hypothesis import settings
 
 from tests.source_tree import make_python
+
+settings.register_profile("without deadlines", deadline=None)  # a machine that does other things is no fault of ours
+settings.load_profile("without deadlines")
 
 STARTING = {"ray_session", "source_tree_python"}
 MORE_STARTING = (
