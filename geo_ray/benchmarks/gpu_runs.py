@@ -81,7 +81,7 @@ def _row(kind: str, given: str, root: Path, num_gpus: int) -> dict[str, Any]:
     cpus = CPUS_PER_GPU + 2
     ray.init(
         "local", num_cpus=cpus, num_gpus=num_gpus, include_dashboard=False, log_to_driver=False,
-        object_store_memory=store_bytes(4, MAX_PIXEL_BYTES),
+        object_store_memory=store_bytes(cpus, MAX_PIXEL_BYTES),
     )  # fmt: skip
     try:
         place = Place(num_workers=num_gpus, gpus_per_worker=1.0, decode_apart=True, num_locators=2, cpus_per_worker=1)
