@@ -42,7 +42,7 @@ class Place:
         for name in ("num_workers", "cpus_per_worker", "batch_size", "num_index_replicas"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("num_index_shards", "cpus_per_index_shard", "memory_per_worker"):
+        for name in ("num_index_shards", "cpus_per_index_shard", "memory_per_worker", "num_locators"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if self.max_workers is not None and self.max_workers < self.num_workers:
@@ -86,7 +86,7 @@ class Place:
                 f"{memory / 2**30:.1f} GiB that the cluster has; ask for at most "
                 f"{math.floor(memory / self.memory_per_worker)} workers, or less memory for each"
             )
-        left = self.data_cpus(cpus)
+        left = self.data_cpus(cpus) - self.num_locators * self.cpus_per_locator
         if self.num_workers * self.cpus_per_worker + 1 > left:
             index = f" and an index that takes {self.index_cpus:g}" if self.index_cpus else ""
             raise InputError(
@@ -131,12 +131,15 @@ def plan(
         cpus_per_index_shard=cpus_per_index_shard,
     )
     if gpus >= 1:
-        locators = max(1, round(index.data_cpus(cpus) * SHARE_THAT_LOCATES))
-        index, most = replace(index, gpus_per_worker=1.0, decode_apart=True, num_locators=locators), int(gpus)
+        index, most = replace(index, gpus_per_worker=1.0, decode_apart=True), int(gpus)
     else:
         most = math.floor(index.data_cpus(cpus) - max(2, cpus / 16))
     if memory_per_worker:
         most = math.floor(min(most, memory / memory_per_worker))
     place = replace(index, num_workers=num_workers or max(1, most), max_workers=max_workers)
+    if gpus >= 1:  # where a worker and a reader leave no CPU for locators, workers find the places themselves
+        left = place.data_cpus(cpus) - place.num_workers * place.cpus_per_worker - 1
+        wanted = max(1, round(place.data_cpus(cpus) * SHARE_THAT_LOCATES))
+        place = replace(place, num_locators=max(0, min(wanted, math.floor(left / place.cpus_per_locator))))
     place.check(cpus, memory)
     return place

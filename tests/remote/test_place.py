@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import pytest
 
 from geo_ray.errors import InputError
@@ -18,6 +21,15 @@ def test_a_worker_a_gpu_with_decoding_apart():
     assert place.num_locators == 8
     assert plan(4.0, 1.0).num_locators == 1
     assert plan(32.0, 0.0).num_locators == 0
+
+
+@pytest.mark.parametrize(("cpus", "gpus", "locators"), [(2.0, 1.0, 0), (2.5, 1.0, 1), (3.0, 1.0, 1), (16.0, 8.0, 4)])
+def test_locators_leave_a_cpu_to_read(cpus, gpus, locators):
+    place = plan(cpus, gpus)
+    assert place.num_locators == locators
+    assert place.num_workers * place.cpus_per_worker + locators * place.cpus_per_locator + 1 <= cpus
+    with pytest.raises(InputError, match="leave none"):
+        replace(place, num_locators=2 * math.ceil(cpus)).check(cpus)
 
 
 def test_locators_take_their_cpus_before_workers_do():
