@@ -1,6 +1,7 @@
 """Where a run writes: a folder, or a prefix in an object store. A file appears there whole or not at all."""
 
 import contextlib
+import inspect
 import itertools
 import os
 import shutil
@@ -169,7 +170,8 @@ class ObjectStore(Store):
             self._fs, root = filesystem(uri)
         self._root = root.rstrip("/")
         # s3fs asks for the size first, and then for pieces of what is large: two requests where one will do.
-        self._at_once = {"max_concurrency": 1} if hasattr(self._fs, "max_concurrency") else {}
+        known = inspect.signature(getattr(self._fs, "_cat_file", self._fs.cat_file)).parameters
+        self._at_once = {"max_concurrency": 1} if "max_concurrency" in known else {}
 
     def write(self, name: str, content: bytes) -> None:
         """See ``Store.write``."""
