@@ -9,8 +9,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from geo_ray.errors import InputError
 
-# Of the CPUs: an image of 640 x 480 takes 3 ms to decode, and 1 ms to be located and written, on the machines of GPUs.
-SHARE_THAT_LOCATES = 0.25
+# An image of 640 x 480 takes a core 3 ms to decode, and 1 ms to be located and written, on the machines of GPUs.
+LOCATORS_PER_CPU = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ def plan(
     place = replace(index, num_workers=num_workers or max(1, most), max_workers=max_workers)
     if gpus >= 1:  # where a worker and a reader leave no CPU for locators, workers find the places themselves
         left = place.data_cpus(cpus) - place.num_workers * place.cpus_per_worker - 1
-        wanted = max(1, round(place.data_cpus(cpus) * SHARE_THAT_LOCATES))
+        wanted = max(1, round(place.data_cpus(cpus) * LOCATORS_PER_CPU))
         place = replace(place, num_locators=max(0, min(wanted, math.floor(left / place.cpus_per_locator))))
     place.check(cpus, memory)
     return place
