@@ -27,6 +27,7 @@ from geo_ray.pipeline.columns import KILLS_WORKER, Batch, num_rows
 from geo_ray.remote_files import Verdict, judge
 
 MAX_RAW_BYTES = 64 * 2**20  # of a block's image files; of larger ones pixels travel, whose size is known
+MAX_RAW_BYTES_APART = 192 * 2**20  # where others decode, who are to have it all
 MAX_PIXEL_BYTES = 96 * 2**20  # of a block
 MAX_ROWS = 512  # of a block
 READ_TRIES = 3  # of a shard that can't be opened
@@ -103,7 +104,7 @@ class _Watch:
     def decoding(self, span: Span, batch: Batch) -> None:
         """These rows are decoded."""
         if self.careful:
-            self._say("decoding", span, str(batch["image_id"][0]) if span[1] - span[0] == 1 else "")
+            self._say("decoding early", span, str(batch["image_id"][0]) if span[1] - span[0] == 1 else "")
 
     def end(self) -> None:
         """Nothing more is done with the block here."""
@@ -133,13 +134,13 @@ def _failed(shard: Shard, why: str) -> Images:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockReader:
-    """Reads shards as blocks; images are decoded here too with ``decode_apart``, or where their files are large."""
+    """Reads shards as blocks; of those with more than ``max_raw_bytes`` of files, the rest is decoded here too."""
 
     head: bytes  # the graph of decoding, pickled: most blocks aren't decoded here, and its imports take long
     num_views: int
     rows_per_block: int
     rows_per_batch: int
-    decode_apart: bool = False
+    max_raw_bytes: int = MAX_RAW_BYTES
 
     def blocks(self, shard: Shard, done: frozenset[int], announcer: Announcer | None = None) -> Iterator[Images]:
         """The shard's blocks but those that are done; one with a ``failure`` where the shard can't be read.
@@ -194,11 +195,11 @@ class BlockReader:
         held: list[_Held] = []
         seconds: dict[str, float] = defaultdict(float)
         size = num_read = 0
-        for batch in batches(rows, self.num_views, self.rows_per_batch, MAX_RAW_BYTES):
+        for batch in batches(rows, self.num_views, self.rows_per_batch, self.max_raw_bytes):
             size += _num_bytes(batch)
             held.append((num_read, 0, batch))
             num_read += num_rows(batch)
-            if self.decode_apart or size > MAX_RAW_BYTES:
+            if size > self.max_raw_bytes:
                 held = [piece for one in held for piece in self._decoded(one, watch, seconds)]
                 watch.reading(num_read)
         return tuple((parts, batch) for _, parts, batch in held), dict(seconds)

@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 Span = tuple[int, int]  # rows of a block, from the first to before the second number
-Act = Literal["reading", "decoding", "encoding", "answering"]
-WHERE = {"reading": " read", "decoding": " read", "encoding": " encode", "answering": ""}
+Act = Literal["reading", "decoding early", "decoding", "encoding", "answering"]  # early: by who reads it
+WHERE = {"reading": " read", "decoding early": " read", "decoding": " decode", "encoding": " encode", "answering": ""}
 Event = dict[str, Any]  # its ``name``, ``text`` for people, and details
 
 # Each death costs a process with its model loaded again, a part that lives next to nothing: so parts are many.
@@ -74,7 +74,7 @@ class Attempt:
 
     @property
     def block(self) -> str:
-        """The block, and whether it is with those who read, encode or answer: several may have it at a time."""
+        """The block, and whether it is with those who read, decode, encode or answer: several may have it at a time."""
         return f"{self.block_name}{WHERE[self.act]}"
 
     @property
@@ -174,6 +174,7 @@ def _died_event(dead: Attempt, died: Counter[Span]) -> Event:
     else:
         what, then = f"images {first + 1} to {stop} of {dead.label}", "trying them in smaller parts"
     again = f" ({times} times)" if times > 1 else ""
-    text = f"a worker died while {dead.act} {what}{again}; {then}"
-    details = {"act": dead.act, "label": dead.label, "first": first, "stop": stop, "times": times}
+    act = dead.act.removesuffix(" early")
+    text = f"a worker died while {act} {what}{again}; {then}"
+    details = {"act": act, "label": dead.label, "first": first, "stop": stop, "times": times}
     return {"name": "worker_died", "text": text} | details

@@ -1,6 +1,6 @@
 """The bulk pipeline on Ray Data: list shards -> read blocks -> answer and commit them.
 
-With GPUs blocks are decoded where they are read, encoded on the GPUs, and located and committed by actors beside them.
+With GPUs blocks are read -> decoded, by a task each -> encoded on the GPUs -> located and committed by actors.
 
 Each pass answers what is not done yet. What a pass leaves out, because something died that Ray doesn't bring back, the
 next one does: that a block is done is decided by the record alone.
@@ -27,12 +27,18 @@ from tqdm import tqdm
 from geo_ray.data.record.blocks import Done
 from geo_ray.data.record.ledger import Ledger
 from geo_ray.data.record.prediction_files import Inventory
-from geo_ray.data.run.block_reader import BlockReader, list_shards, read_blocks
+from geo_ray.data.run.block_reader import (
+    MAX_RAW_BYTES,
+    MAX_RAW_BYTES_APART,
+    BlockReader,
+    list_shards,
+    read_blocks,
+)
 from geo_ray.data.run.coordinator import Coordinator, Listed
 from geo_ray.data.run.loading import Worker
 from geo_ray.data.run.stalls import EndsWhenShort
 from geo_ray.data.run.transport import unpacked
-from geo_ray.data.run.worker import ENCODED, Answered, BlockAnswerer, BlockEncoder
+from geo_ray.data.run.worker import ENCODED, Answered, BlockAnswerer, BlockEncoder, decode_blocks
 from geo_ray.data.sources import SourceOptions
 from geo_ray.errors import GeoRayError, OutputError, RunStoppedError
 from geo_ray.pipeline.graph import Graph
@@ -42,7 +48,7 @@ from geo_ray.remote.place import Place, beside_driver
 MAX_PASSES = 5  # in a row that commit nothing new
 PAUSE_S = 10.0  # before the second of these, twice that before the third: nodes that died are noticed after 30 s
 ATTENDED_EVERY_S = 0.5
-CPUS_TO_LIST, CPUS_TO_READ = 0.01, 0.5  # different, or Ray Data runs both in one task, and nothing side by side
+CPUS_TO_LIST, CPUS_TO_READ, CPUS_TO_DECODE = 0.01, 0.5, 1  # different, or Ray Data runs two steps in one task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +67,22 @@ class Work:
 def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any, done: Any) -> Dataset:
     """The pipeline: a row for each block that isn't ``done`` (on Ray's object store), when its part is written."""
     parts = work.graph.parts()
+    head = pickle.dumps(parts[0])
     reader = BlockReader(
-        head=pickle.dumps(parts[0]),
+        head=head,
         num_views=work.num_views,
         rows_per_block=work.rows_per_block,
         rows_per_batch=place.batch_size,
-        decode_apart=place.decode_apart,
+        max_raw_bytes=MAX_RAW_BYTES_APART if place.decode_apart else MAX_RAW_BYTES,
     )
     listing = {"inputs": work.inputs, "options": work.options, "done": done, "coordinator": coordinator}
     steps = [
         Step(list_shards, listing, CPUS_TO_LIST),
-        Step(read_blocks, {"reader": reader, "coordinator": coordinator}, 1 if place.decode_apart else CPUS_TO_READ),
+        Step(read_blocks, {"reader": reader, "coordinator": coordinator}, CPUS_TO_READ),
     ]
+    if place.decode_apart:
+        settings = {"head": head, "rows_per_batch": place.batch_size, "coordinator": coordinator}
+        steps.append(Step(decode_blocks, settings, CPUS_TO_DECODE))
     answerer = partial(
         BlockAnswerer, parts=parts, ledger=work.ledger, rows_per_batch=place.batch_size, features=work.features
     )

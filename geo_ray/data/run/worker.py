@@ -1,12 +1,14 @@
 """What the workers of a bulk run do: they encode blocks, answer them by a graph, and commit them."""
 
 import os
+import pickle
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -84,6 +86,17 @@ class BlockWorker:
             self._announcer.end(attempt)
         return [batch for span in sorted(answers) for batch in answers[span]]
 
+    def _travelling(self, images: Images) -> pa.Table:
+        """The block on its way to those who do the parts that come after."""
+        if images.failure or images.dropped:
+            return packed("images", images)
+        seconds: dict[str, float] = defaultdict(float, images.seconds)
+        answers = self._answers(images, seconds)
+        if answers is None:
+            return packed("images", replace(images, batches=(), dropped=True))
+        batches = tuple((self._own.stop, batch) for batch in answers)
+        return packed("images", replace(images, batches=batches, seconds=dict(seconds)))
+
     def _attempt(self, images: Images, span: Span) -> Attempt:
         return Attempt(
             shard_id=images.block.shard_id,
@@ -99,7 +112,8 @@ class BlockWorker:
     def _batches(self, images: Images, span: Span) -> Iterator[tuple[int, Batch]]:
         for parts, batch in rows_of(images, span):
             for piece in slices(batch, self._rows_per_batch):
-                note("begun", images.block, len(piece["image_id"]))
+                if ENCODED - 1 in self._own:
+                    note("begun", images.block, len(piece["image_id"]))
                 yield parts, piece
 
     def _run(self, done: int, batch: Batch, seconds: dict[str, float]) -> Batch:
@@ -108,6 +122,19 @@ class BlockWorker:
             for stage, more in taken.items():
                 seconds[stage] += more
         return batch
+
+
+class BlockDecoder(BlockWorker):
+    """Decodes blocks, in tasks: pixels travel on."""
+
+    act: Act = "decoding"
+
+    def __init__(self, head: Graph, rows_per_batch: int, coordinator: Any) -> None:
+        super().__init__((head,), range(0, 1), Runtime(), rows_per_batch, coordinator)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """The block in this row, with pixels in place of files."""
+        return self._travelling(unpacked(rows))
 
 
 class BlockEncoder(BlockWorker):
@@ -120,16 +147,7 @@ class BlockEncoder(BlockWorker):
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """The block in this row, with features in place of images."""
-        images: Images = unpacked(rows)
-        seconds = defaultdict[str, float](float)
-        if images.failure:
-            return packed("images", images)
-        seconds.update(images.seconds)
-        answers = self._answers(images, seconds)
-        if answers is None:
-            return packed("images", replace(images, batches=(), dropped=True))
-        batches = tuple((ENCODED, batch) for batch in answers)
-        return packed("images", replace(images, batches=batches, seconds=dict(seconds)))
+        return self._travelling(unpacked(rows))
 
 
 class BlockAnswerer(BlockWorker):
@@ -188,6 +206,17 @@ class BlockAnswerer(BlockWorker):
             self._images.inc(count, {"problem": problem or "none"}) if count else None
         for stage, taken in seconds.items():
             self._seconds.inc(taken, {"stage": stage}) if taken > 0 else None
+
+
+@lru_cache(maxsize=1)
+def _decoder(head: bytes, rows_per_batch: int, coordinator: Any) -> BlockDecoder:
+    """This process' decoder."""
+    return BlockDecoder(pickle.loads(head), rows_per_batch, coordinator)
+
+
+def decode_blocks(rows: pa.Table, head: bytes, rows_per_batch: int, coordinator: Any) -> pa.Table:
+    """The block in this row, decoded by the pickled graph; a task."""
+    return _decoder(head, rows_per_batch, coordinator)(rows)
 
 
 def rows_of(images: Images, span: Span) -> Iterator[tuple[int, Batch]]:
