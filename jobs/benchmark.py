@@ -1,4 +1,4 @@
-"""Benchmarks: ``throughput`` compares ways to do the same work, ``gpu`` shows how busy (simulated) GPUs are.
+"""Benchmarks: ``throughput`` compares ways to do the same work, ``simulated-gpu`` shows how busy GPUs would be.
 
 ``refinement`` measures search, ``demo`` the demo.
 """
@@ -11,15 +11,15 @@ from typing import Any
 from geo_ray.benchmarks.bounded import default_bound
 from geo_ray.benchmarks.comparison import WAYS, WORKS, compare_ways
 from geo_ray.benchmarks.demo_cost import demo_cost
-from geo_ray.benchmarks.gpu_runs import gpu_runs
 from geo_ray.benchmarks.refinement_cost import refinement_cost
 from geo_ray.benchmarks.rows import say, write_json
+from geo_ray.benchmarks.simulated_runs import INPUTS, simulated_runs
 
 
 def main() -> None:
     """Parse the arguments, run a benchmark, print its rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("benchmark", choices=["throughput", "gpu", "refinement", "demo"])
+    parser.add_argument("benchmark", choices=["throughput", "simulated-gpu", "refinement", "demo"])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--num-images", type=int, default=20_000)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help=(
@@ -31,6 +31,8 @@ def main() -> None:
         "--workers", type=int, default=os.cpu_count(), help="processes or actors (default: a core each)"
     )
     parser.add_argument("--gpus", type=int, default=1, help="simulated GPUs (default: %(default)s)")
+    parser.add_argument("--inputs", nargs="+", default=list(INPUTS), choices=list(INPUTS), help=(
+        "what holds the images for them (default: all)"))  # fmt: skip
     options = parser.parse_args()
     rows = _rows(options)
     for row in rows:
@@ -41,8 +43,8 @@ def main() -> None:
 def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     if options.benchmark == "demo":
         return demo_cost(str(Path(__file__).with_name("demo.py")))
-    if options.benchmark == "gpu":
-        return gpu_runs(options.num_images, options.gpus)
+    if options.benchmark == "simulated-gpu":
+        return simulated_runs(options.num_images, options.gpus, tuple(options.inputs))
     if options.benchmark == "refinement":
         return refinement_cost(options.num_images)
     works = (options.only,) if options.only else WORKS

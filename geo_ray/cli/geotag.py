@@ -29,6 +29,9 @@ def add_geotag(commands: Any) -> None:
         "an index by geo-ray index build, searched on actors (default: the bundle's own, in each worker)"))  # fmt: skip
     parser.add_argument("--index-replicas", type=at_least_one, default=1, metavar="N", help=(
         "actors that hold each shard of --index: with 2, a lost node costs no pause (default: 1)"))  # fmt: skip
+    parser.add_argument("--search", choices=["auto", "cpu", "gpu"], default="auto", help=(
+        "where places are searched on a machine with GPUs, with the same answers (default: on a GPU, where what is "
+        "searched takes at most 4 GiB of it)"))  # fmt: skip
     _add_job(parser)
 
 
@@ -38,7 +41,7 @@ def add_embed(commands: Any) -> None:
         "example:\n  geo-ray embed photos/ --bundle streetclip/ --output features/\n"
         "features/predictions/*.parquet: image_id, uri, features, problem"))  # fmt: skip
     parser.add_argument("--output", required=True, metavar="DIR", help="folder or URI for the features")
-    parser.set_defaults(features=True, top_k=None, index=None, index_replicas=1, exif="ignore")
+    parser.set_defaults(features=True, top_k=None, index=None, index_replicas=1, exif="ignore", search="auto")
     _add_job(parser)
 
 
@@ -136,7 +139,7 @@ def _source_options(arguments: argparse.Namespace) -> Any:
 def _geotag_bulk(arguments: argparse.Namespace) -> None:
     from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES
     from geo_ray.data.run.job import GeotagOptions, geotag, prepare, summary_text
-    from geo_ray.data.run.plan import dry_run_text, plan_text, worker_memory
+    from geo_ray.data.run.plan import dry_run_text, plan_text, with_search, worker_memory
     from geo_ray.remote.place import plan
     from geo_ray.remote.runtime import connected
 
@@ -153,6 +156,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         exif=arguments.exif,
         max_pixels=arguments.max_pixels,
         micro_batch=arguments.micro_batch,
+        search=arguments.search,
         resume=arguments.resume,
         max_problem_share=arguments.max_problem_share,
     )
@@ -165,6 +169,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
             memory=resources["memory"], memory_per_worker=worker_memory(job) if asked is None else int(asked * 2**30),
             num_index_shards=job.num_index_shards, num_index_replicas=options.index_replicas,
         )  # fmt: skip
+        place = with_search(place, options, job.bundle)
         if arguments.dry_run:
             print(dry_run_text(job, place, resources["CPU"]))
             return

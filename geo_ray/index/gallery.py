@@ -6,7 +6,9 @@ Shapes: N images, G places, K candidates, D features.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
@@ -14,6 +16,9 @@ from jaxtyping import Float, Float32, Float64, Int64
 from geo_ray.errors import BundleError
 from geo_ray.geo.sphere import check_latlon
 from geo_ray.index.refine import Refined
+
+if TYPE_CHECKING:
+    from geo_ray.index.on_device import DeviceGallery
 
 FORMAT = 1
 DTYPES = ("float16", "float32")
@@ -68,16 +73,21 @@ class Ranking:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Places (degrees) and their features of length one, float16 or float32, usually memory-mapped."""
+    """Places (degrees) and their features of length one, float16 or float32, usually memory-mapped.
+
+    With a torch ``device`` the features are copied there, to be searched with the same answers.
+    """
 
     features: Float[np.ndarray, "G D"]
     latlon: Float64[np.ndarray, "G 2"]
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.features.dtype.name not in DTYPES:
             raise ValueError(f"gallery: features are {self.features.dtype}, not one of {DTYPES}")
         if not len(self.features) == len(self.latlon) > 0:
             raise ValueError(f"gallery: {len(self.features)} features for {len(self.latlon)} places")
+        _ = self._on_device
 
     def search(self, features: Float32[np.ndarray, "N D"], parameters: GallerySearch) -> Located:
         """The most probable places for image features of length one, exactly.
@@ -129,18 +139,31 @@ class Gallery:
         places get equal cosines.
         """
         n = len(features)
+        bits = PRODUCT_BITS - GALLERY_BITS[self.features.dtype.name]
+        queries = _fixed_point(features, bits)
+        if self._on_device is not None:
+            shift = None if self.features.dtype == np.float16 else _shift(GALLERY_BITS[self.features.dtype.name])
+            rows, cosine, peak, total = self._on_device.best(queries, shift, count, scale)
+            return Ranking(rows=rows, cosine=cosine, peak=peak, total=total)
         found = Ranking(
             rows=np.empty((n, 0), np.int64),
             cosine=np.empty((n, 0)),
             peak=np.full((n, 1), -np.inf),
             total=np.zeros((n, 1)),
         )
-        queries = _fixed_point(features, PRODUCT_BITS - GALLERY_BITS[self.features.dtype.name])
         products = np.empty((n, min(GALLERY_BLOCK, len(self.latlon))))
         for start, places in self._blocks():
             cosine = np.matmul(queries, places.T, out=products[:, : len(places)])
             found = _extend(found, cosine, start, count, scale)
         return found
+
+    @cached_property
+    def _on_device(self) -> "DeviceGallery | None":
+        if self.device is None:
+            return None
+        from geo_ray.index.on_device import DeviceGallery  # which needs torch
+
+        return DeviceGallery(self.features, self.device)
 
     def _blocks(self) -> Iterator[tuple[int, Float64[np.ndarray, "_ D"]]]:
         """The gallery's features in fixed point, a block at a time in one buffer, each with its first row."""
@@ -191,8 +214,12 @@ def _fixed_point(
     values: Float64[np.ndarray, "_ D"], bits: int, out: Float64[np.ndarray, "_ D"] | None = None
 ) -> Float64[np.ndarray, "_ D"]:
     """Values about one or less rounded to multiples of 2^-bits: float64 has no finer digits beside ``shift``."""
-    shift = 1.5 * 2.0 ** (PRODUCT_BITS - bits)
-    return np.asarray(np.subtract(np.add(values, shift, out=out), shift, out=out))
+    return np.asarray(np.subtract(np.add(values, _shift(bits), out=out), _shift(bits), out=out))
+
+
+def _shift(bits: int) -> float:
+    """What, added and taken away again, rounds values about one or less to multiples of 2^-bits."""
+    return float(1.5 * 2.0 ** (PRODUCT_BITS - bits))
 
 
 def _dots(places: Float[np.ndarray, "K D"], features: Float64[np.ndarray, "D"]) -> Float64[np.ndarray, "K"]:
@@ -218,12 +245,16 @@ def write_gallery(folder: Path, features: Float[np.ndarray, "G D"], latlon: Floa
     (folder / "gallery.json").write_text(json.dumps(sizes, indent=1))
 
 
-def read_gallery(folder: Path) -> Gallery:
-    """Open a gallery, its features memory-mapped; ``BundleError`` names the file that is missing or damaged."""
+def read_gallery(folder: Path, device: str | None = None) -> Gallery:
+    """Open a gallery, its features memory-mapped, and on a ``device`` too where one is named.
+
+    ``BundleError`` names the file that is missing or damaged.
+    """
     sizes = _read_sizes(folder)
     gallery = Gallery(
         features=_open(folder / "features.npy", (sizes["num_places"], sizes["num_features"]), DTYPES),
         latlon=np.array(_open(folder / "latlon.npy", (sizes["num_places"], 2), ("float64",))),
+        device=device,
     )
     try:
         check_values(gallery)

@@ -8,13 +8,16 @@ Shapes: N images, P pairs of an image and a block, M rows of a block, D features
 """
 
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
 
 from geo_ray.index.features import StoredFeatures, check_finite
 from geo_ray.index.threads import Workers
+
+if TYPE_CHECKING:
+    from geo_ray.index.on_device import DeviceRows
 
 Measure = Literal["l2", "ip", "cosine", "csls"]
 Group = tuple[int, int, np.ndarray]  # a block's first row, the row after its last, and the pairs that ask for it
@@ -33,7 +36,8 @@ class BlockSearch:
 
     ``l2`` is the Euclidean distance, ``ip`` one minus the inner product, ``cosine`` one minus the cosine similarity,
     and ``csls`` that plus half of a row's ``hubness`` (Conneau et al. 2018, ICLR, section 2.3, less what depends on the
-    image alone). ``ids`` decide between equal distances; without them rows do.
+    image alone). ``ids`` decide between equal distances; without them rows do. With ``on_device``, the same features on
+    a GPU, rows are listed there.
     """
 
     def __init__(
@@ -42,12 +46,16 @@ class BlockSearch:
         measure: Measure,
         ids: Int64[np.ndarray, "n"] | None = None,
         hubness: Float32[np.ndarray, "n"] | None = None,
+        on_device: "DeviceRows | None" = None,
     ) -> None:
         if measure == "csls" and hubness is None:
             raise ValueError("measure='csls' needs the members' hubness, which this index doesn't hold")
         self._features, self._measure, self._ids = features, measure, ids
         self._hubness = hubness if measure == "csls" else None
         self._unit = measure in ("cosine", "csls")
+        self._on_device = on_device
+        if on_device is not None and len(features):
+            self._scoring = on_device.scoring(self._factors(0, len(features)), self._offsets(0, len(features)))
 
     def nearest(
         self,
@@ -81,8 +89,12 @@ class BlockSearch:
                 found.append((pairs[which], row + start))
             return found
 
-        tasks = _tasks(blocks, TASKS_A_THREAD * workers.num_threads)
-        found = [listed for task in workers.map(list_rows, tasks) for listed in task]
+        if self._on_device is not None and len(self._features):
+            margin = self._margin(lengths, 0, len(self._features))
+            found = self._on_device.near(scaled, images, blocks, self._scoring, num_rows, margin, within)
+        else:
+            tasks = _tasks(blocks, TASKS_A_THREAD * workers.num_threads)
+            found = [listed for task in workers.map(list_rows, tasks) for listed in task]
         pairs, rows = (np.concatenate([np.zeros(0, np.int64), *(part[i] for part in found)]) for i in (0, 1))
         distances = self.distances(queries, images[pairs], rows, workers)
         return best_rows(pairs, rows, distances, len(images), num_rows, self._ids)

@@ -7,6 +7,7 @@ Shapes: N images, L labels, C labels and the root of all, D features, K candidat
 whose children compete, P those children.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,6 +89,7 @@ class Probe:
         latlon: Float64[np.ndarray, "L 2"],
         label_features: Float32[np.ndarray, "L D"],
         parameters: Probing,
+        device: str | None = None,
     ) -> None:
         if not len(parents) or not len(parents) == len(latlon) == len(label_features):
             raise ValueError(f"probe: {len(parents)} parents, {len(latlon)} places, {len(label_features)} features")
@@ -98,6 +100,7 @@ class Probe:
         self.parameters = parameters
         self._latlon = latlon
         self._weights = np.ascontiguousarray(_unit(label_features).T)
+        self._products = _products(self._weights, device)
         self._roots = np.flatnonzero(parents == ROOT)
         self._top = len(parents)  # stands for the parent of all roots
         self._starts, self._counts, self._members = _members(parents)
@@ -125,7 +128,7 @@ class Probe:
         """Candidates, their log-probabilities, and the best label of the first level."""
         # Summed in float64 and rounded: equal captions are equal, and no last digit tells the size of the batch.
         cosines = np.full((len(features), self._top + 1), -np.inf, np.float32)
-        cosines[:, : self._top] = np.rint(_unit(features) @ self._weights * GRID) / GRID
+        cosines[:, : self._top] = np.rint(self._products(_unit(features)) * GRID) / GRID
         top = self._roots[cosines[:, self._roots].argmax(axis=1)]
         if self.parameters.method == "tree":
             pairs = self._descend(cosines)
@@ -170,6 +173,18 @@ class Probe:
         logits -= np.repeat(np.maximum.reduceat(logits, starts), counts)
         total = np.log(np.add.reduceat(np.exp(logits), starts))
         return _Pairs(images=image, rows=rows, log_p=logits + np.repeat(log_p - total, counts))
+
+
+def _products(
+    weights: Float64[np.ndarray, "D L"], device: str | None
+) -> Callable[[Float64[np.ndarray, "N D"]], Float64[np.ndarray, "N L"]]:
+    """The products with all labels: by numpy, or on a torch device."""
+    if device is None:
+        return lambda features: features @ weights
+    from geo_ray.index.on_device import DeviceProducts  # which needs torch
+
+    products = DeviceProducts(weights, device)
+    return lambda features: products(features).cpu().numpy()
 
 
 def _unit(features: Float32[np.ndarray, "N D"]) -> Float64[np.ndarray, "N D"]:

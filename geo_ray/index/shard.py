@@ -7,16 +7,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
 
 from geo_ray.errors import BundleError
+from geo_ray.index.features import StoredFeatures
 from geo_ray.index.index_folder import PrototypeIndex, read_index
 from geo_ray.index.nearest import BlockSearch, Measure
 from geo_ray.index.refine import Matches
 from geo_ray.index.threads import Workers
+
+if TYPE_CHECKING:
+    from geo_ray.index.on_device import DeviceRows
 
 Answer = TypeVar("Answer")
 Request = tuple[np.ndarray, np.ndarray]  # n images, and their cells (n, K) that the shard holds, else -1
@@ -129,9 +133,7 @@ class AllCells(Question[Neighbours]):
     ) -> Neighbours:
         """See ``Question``."""
         (n, k), index = cells.shape, shard.index
-        search = BlockSearch(
-            index.member_features, self.measure or index.metric, index.member_ids, hubness=index.member_hubness
-        )
+        search = shard.members_by(self.measure or index.metric)
         blocks = index.member_offsets[shard.blocks(cells)]
         rows, distance = search.nearest(features, np.repeat(np.arange(n), k), blocks, self.num_members, shard.workers)
         ids = np.where(rows < 0, -1, rows if index.member_ids is None else index.member_ids[rows])
@@ -162,14 +164,31 @@ class AllCells(Question[Neighbours]):
 class Shard(Searcher):
     """Exact cell-gated search: one block of matrix products for each cell that any image of the batch asks for.
 
-    The index stays where it is: on disk where it is memory-mapped. Searches may overlap.
+    The index stays where it is: on disk where it is memory-mapped; with a torch ``device`` its features are copied
+    there, to be searched with the same answers. Searches may overlap.
     """
 
-    def __init__(self, index: PrototypeIndex, num_threads: int = 1) -> None:
+    def __init__(self, index: PrototypeIndex, num_threads: int = 1, device: str | None = None) -> None:
         self.index = index
         self.workers = Workers(num_threads)
-        self.prototypes = BlockSearch(index.prototype_features, index.metric)
-        self.members = BlockSearch(index.member_features, index.metric, index.member_ids)
+        self._members_on_device = _on_device(index.member_features, device)
+        on_device = _on_device(index.prototype_features, device)
+        self.prototypes = BlockSearch(index.prototype_features, index.metric, on_device=on_device)
+        self._by_measure: dict[Measure, BlockSearch] = {}
+
+    @property
+    def members(self) -> BlockSearch:
+        """The search of members by the index's own metric."""
+        return self.members_by(self.index.metric)
+
+    def members_by(self, measure: Measure) -> BlockSearch:
+        """The search of members by a measure."""
+        if measure not in self._by_measure:
+            index = self.index
+            self._by_measure[measure] = BlockSearch(
+                index.member_features, measure, index.member_ids, index.member_hubness, self._members_on_device
+            )
+        return self._by_measure[measure]
 
     def ask(
         self, question: Question[Answer], cells: Int[np.ndarray, "N K"], features: Float32[np.ndarray, "N D"]
@@ -191,12 +210,20 @@ class Shard(Searcher):
         return places
 
 
-def open_shard(folder: Path, num_threads: int = 1, generation: str = "") -> Shard:
-    """The searcher over an index folder, ready when its files are found whole: no feature is read.
+def _on_device(features: StoredFeatures, device: str | None) -> "DeviceRows | None":
+    if device is None:
+        return None
+    from geo_ray.index.on_device import DeviceRows  # which needs torch
+
+    return DeviceRows(features.codes, device)
+
+
+def open_shard(folder: Path, num_threads: int = 1, generation: str = "", device: str | None = None) -> Shard:
+    """The searcher over an index folder, ready when its files are found whole: without a device, no feature is read.
 
     ``BundleError`` where the index is damaged, or a shard of another generation than the one given.
     """
     index = read_index(folder)
     if generation and index.generation != generation:
         raise BundleError(f"{folder} is of generation {index.generation or 'none'}, not {generation}; copy it again")
-    return Shard(index, num_threads)
+    return Shard(index, num_threads, device)

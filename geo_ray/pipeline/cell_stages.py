@@ -1,5 +1,6 @@
 """The stages of a bundle of cells: rank, search, refine. Shapes: K cells, M members, D features."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,17 +37,31 @@ class RankCells:
         )
 
     def build(self, runtime: Runtime) -> Stage:
-        """Loads the head; it runs on the CPU, being a hundredth of the tower's work."""
+        """Loads the head."""
         bundle = open_bundle(self.bundle)
         weight, bias = read_head(bundle)
         weight = weight.T.astype(np.float64)  # or the batch's size would show in the last digits, as in index.shard
-        temperature = bundle.refinement.logit_temperature
+        rank = _ranked(weight, bias, runtime.search_device)
 
         def run(batch: Batch) -> Batch:
-            cells, probability = rank_cells(batch["image_features"] @ weight + bias, self.num_cells, temperature)
+            features, temperature = batch["image_features"], bundle.refinement.logit_temperature
+            cells, probability = rank(features, self.num_cells, temperature)
             return {"cells": cells, "cell_probabilities": probability}
 
         return run
+
+
+def _ranked(weight: np.ndarray, bias: np.ndarray, device: str | None) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """What ranks cells by features, given how many and the temperature."""
+    if device is not None:
+        from geo_ray.index.on_device import DeviceHead  # which needs torch
+
+        return DeviceHead(weight, bias, device).rank
+
+    def rank(features: np.ndarray, num_cells: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+        return rank_cells(features @ weight + bias, num_cells, temperature)
+
+    return rank
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from geo_ray.pipeline.place_stages import ProbeLabels, SearchGallery
 from geo_ray.pipeline.stage import Runtime, Stage, StageSpec, run_stage
 from geo_ray.pipeline.stages import Decode, Describe, Encode
 
+SEARCHES = (RankCells, SearchPrototypes, SearchMembers, SearchGallery, ProbeLabels)
 OUTPUT = ("image_id", "uri", *(column.name for column in ANSWER), "problem")
 
 
@@ -56,17 +57,22 @@ class Graph:
         """All up to decoding, which needs the images' bytes but no bundle, and the rest."""
         return self._split_after("pixels")
 
-    def parts(self) -> tuple["Graph", "Graph", "Graph"]:
+    def parts(self, with_search: bool = False) -> tuple["Graph", "Graph", "Graph"]:
         """Decoding (bytes to pixels), encoding (pixels to image features) and locating (features to answers).
 
-        What suits one device is in one part: the second is for a GPU. Where features are asked for, the last is empty.
+        What suits one device is in one part: the second is for a GPU, and is ``with_search`` where that has a GPU too.
+        Where features are asked for, the last is empty.
         """
         decode, rest = self.split_at_pixels()
-        return decode, *rest._split_after("image_features")
+        return decode, *rest._split_after("image_features", SEARCHES if with_search else ())
 
-    def _split_after(self, column: str) -> tuple["Graph", "Graph"]:
-        writes = ([written.name for written in stage.writes] for stage in self.stages)
-        return self.split([column in names for names in writes].index(True) + 1)
+    def _split_after(self, column: str, kinds: tuple[type, ...] = ()) -> tuple["Graph", "Graph"]:
+        """Cut after the last stage that writes this column, or is of these kinds."""
+        for number in reversed(range(len(self.stages))):
+            stage = self.stages[number]
+            if isinstance(stage, kinds) or column in [written.name for written in stage.writes]:
+                return self.split(number + 1)
+        raise ValueError(f"no stage writes {column!r}")
 
 
 @dataclass(frozen=True)

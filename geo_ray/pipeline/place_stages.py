@@ -39,7 +39,7 @@ class ProbeLabels(FindPlace):
         bundle = open_bundle(self.bundle)
         labels = load_labels(bundle.path(LABELS))
         features = np.load(bundle.path(LABEL_FEATURES), allow_pickle=False)
-        probe = Probe(labels.parents, labels.latlon, features, bundle.probing)
+        probe = Probe(labels.parents, labels.latlon, features, bundle.probing, runtime.search_device)
 
         def run(batch: Batch) -> Batch:
             found = probe(batch["image_features"])
@@ -58,7 +58,7 @@ class SearchGallery(FindPlace):
     def build(self, runtime: Runtime) -> Stage:
         """Opens the gallery."""
         bundle = open_bundle(self.bundle)
-        gallery = read_gallery(bundle.path(GALLERY))
+        gallery = read_gallery(bundle.path(GALLERY), runtime.search_device)
 
         def run(batch: Batch) -> Batch:
             found = gallery.search(batch["image_features"], bundle.gallery_search)

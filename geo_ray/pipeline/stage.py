@@ -32,12 +32,13 @@ class Runtime:
 
     device: str = "cpu"
     num_threads: int = 1
+    search_device: str | None = None  # of torch, where places are searched; None: the CPU, without torch
     micro_batch_by: Callable[[Callable[[], int]], int] = measured_here
     say: Callable[[str], None] = said_to_nobody
 
     def searcher(self, bundle: str) -> Searcher:
         """The searcher over a bundle's index; in process here, another runtime may answer with remote shards."""
-        return open_shard(open_bundle(bundle).path(INDEX), self.num_threads)
+        return open_shard(open_bundle(bundle).path(INDEX), self.num_threads, device=self.search_device)
 
 
 @runtime_checkable

@@ -21,14 +21,17 @@ SHARED_MEMORY = "/dev/shm"  # where Ray has its object store
 
 
 @contextlib.contextmanager
-def connected(address: str, num_cpus: int | None = None, block_bytes: int = 0) -> Iterator[dict[str, float]]:
+def connected(
+    address: str, num_cpus: int | None = None, block_bytes: int = 0, num_gpus: int | None = None
+) -> Iterator[dict[str, float]]:
     """The resources of a Ray that is connected while the context lasts.
 
     A local one gets room for two blocks of ``block_bytes`` in shared memory for each of its CPUs, as far as there is
     that much.
 
     ``local`` starts one on this machine, with two logical CPUs more than it has cores, so that reading and bookkeeping,
-    which mostly wait, run beside a worker a core. ``auto`` joins the cluster that ``RAY_ADDRESS`` names, as it does
+    which mostly wait, run beside a worker a core; it has the GPUs that there are, or as many as it is told to think
+    there are. ``auto`` joins the cluster that ``RAY_ADDRESS`` names, as it does
     inside ``ray job submit``, and is ``local`` without it. Anything else is the address of a cluster.
     """
     if address == "auto":
@@ -37,7 +40,7 @@ def connected(address: str, num_cpus: int | None = None, block_bytes: int = 0) -
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     with _reports_to_nowhere():
         if address == "local":
-            _start_local(num_cpus or (os.cpu_count() or 1) + 2, block_bytes)
+            _start_local(num_cpus or (os.cpu_count() or 1) + 2, block_bytes, num_gpus)
         else:
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of this process, for the reason below
             with _stderr_to_nowhere():
@@ -64,7 +67,7 @@ def _reports_to_nowhere() -> Iterator[None]:
         ray._private.worker.print_to_stdstream = kept
 
 
-def _start_local(num_cpus: int, block_bytes: int) -> None:
+def _start_local(num_cpus: int, block_bytes: int, num_gpus: int | None) -> None:
     # Every actor pool logs an error about its constructor arguments: ray-project/ray#53727. The setting is itself
     # announced on stderr, by C++ code, so that is turned away while Ray starts; failures to start are exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -74,6 +77,7 @@ def _start_local(num_cpus: int, block_bytes: int) -> None:
         ray.init(
             address="local",
             num_cpus=num_cpus,
+            num_gpus=num_gpus,
             _temp_dir=_temp_dir(),
             include_dashboard=False,
             object_store_memory=store_bytes(num_cpus, block_bytes),

@@ -57,6 +57,7 @@ class GeotagOptions:
     exif: str = "ignore"  # photos that carry a position: ignore it, skip them, or compare it with the answer
     max_pixels: int | None = None  # of an image, as ``decode_image`` counts; None: as many as the bundle says
     micro_batch: int | None = None  # images that the tower sees at once; None: see ``Encode``
+    search: str = "auto"  # where places are searched: on cpu or gpu, with the same answers
     resume: bool = False
     max_problem_share: float = 0.1  # above it the job fails, after all answers are written
 
@@ -67,6 +68,8 @@ class GeotagOptions:
             raise InputError(f"max_pixels={self.max_pixels} must be at least 1")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise InputError(f"micro_batch={self.micro_batch} must be at least 1")
+        if self.search not in ("auto", "cpu", "gpu"):
+            raise InputError(f"search={self.search!r} must be auto, cpu or gpu")
         check_exif(self.exif)
         if self.features and self.exif != "ignore":
             raise InputError(f"exif={self.exif!r} is for answers; leave it out where features are written")

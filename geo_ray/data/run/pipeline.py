@@ -66,7 +66,7 @@ class Work:
 
 def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any, done: Any) -> Dataset:
     """The pipeline: a row for each block that isn't ``done`` (on Ray's object store), when its part is written."""
-    parts = work.graph.parts()
+    parts = work.graph.parts(with_search=place.search_device is not None)
     head = pickle.dumps(parts[0])
     reader = BlockReader(
         head=head,
@@ -83,6 +83,7 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
     if place.decode_apart:
         settings = {"head": head, "rows_per_batch": place.batch_size, "coordinator": coordinator}
         steps.append(Step(decode_blocks, settings, CPUS_TO_DECODE))
+    runtime = replace(runtime, search_device=place.search_device)
     answerer = partial(
         BlockAnswerer, parts=parts, ledger=work.ledger, rows_per_batch=place.batch_size, features=work.features
     )
@@ -90,7 +91,9 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
         answerer = partial(answerer, first=0, runtime=runtime)
         return stream(*steps, _workers(answerer, coordinator, place.cpus_per_worker, Pool.of_workers(place)))
     encoder = partial(BlockEncoder, parts=parts, rows_per_batch=place.batch_size, runtime=runtime)
-    locator = partial(answerer, first=ENCODED, runtime=replace(runtime, device="cpu", num_threads=1))
+    locator = partial(
+        answerer, first=ENCODED, runtime=replace(runtime, device="cpu", num_threads=1, search_device=None)
+    )
     return stream(
         *steps,
         _workers(encoder, coordinator, place.cpus_per_worker, Pool.of_workers(place)),

@@ -150,11 +150,16 @@ def test_an_empty_folder_of_another_run_is_refused(tmp_path, ray_session):
 
 
 def test_parts_of_the_graph_on_processes_of_their_own_give_the_same_answers(tmp_path, ray_session):
-    """As on GPUs: decoded where they are read, encoded by an actor, located and committed by others."""
+    """As on GPUs: read, decoded, encoded by an actor, which may search too, located and committed by others."""
     write_crops(tmp_path / "in", 70)
     write_kind("text.jpg", tmp_path / "in" / "bad.jpg", b"")
     apart = Place(num_workers=1, batch_size=8, decode_apart=True)
-    places = {"together": PLACE, "decoding apart": apart, "apart": replace(apart, num_locators=2)}
+    places = {
+        "together": PLACE,
+        "decoding apart": apart,
+        "apart": replace(apart, num_locators=2),
+        "searched by torch": replace(apart, num_locators=1, search_on_gpu=True),
+    }
     answers = {}
     for name, place in places.items():
         options = GeotagOptions(inputs=(str(tmp_path / "in"),), output=str(tmp_path / name))
@@ -162,7 +167,7 @@ def test_parts_of_the_graph_on_processes_of_their_own_give_the_same_answers(tmp_
         assert {"Decode", "Encode", "Describe", "write"} <= manifest["stages"].keys()
         answers[name] = rows_by_id(tmp_path / name)
     assert len(answers["together"]) == 71
-    assert answers["together"] == answers["decoding apart"] == answers["apart"]
+    assert all(found == answers["together"] for found in answers.values())
 
 
 def test_features_from_processes_of_their_own(tmp_path, ray_session):

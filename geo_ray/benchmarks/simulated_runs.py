@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from geo_ray.benchmarks.simulated_gpu import SleepingDecode, SleepingEncode, busy
 from geo_ray.benchmarks.workload import write_crops
 from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES
@@ -22,7 +20,7 @@ from geo_ray.data.sources import SourceOptions
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.graph import Graph
 from geo_ray.remote.place import Place
-from geo_ray.remote.runtime import store_bytes
+from geo_ray.remote.runtime import connected
 
 SLOWER = 10.0
 ENCODED_PER_S = 2690.0  # by ViT-L/14 on an H200
@@ -60,7 +58,7 @@ def write_tar(folder: Path, crops: list[str], num_images: int) -> str:
 INPUTS: dict[str, Callable[[Path, list[str], int], str]] = {"folder": write_folder, "csv": write_csv, "tar": write_tar}
 
 
-def gpu_runs(num_images: int, num_gpus: int, kinds: tuple[str, ...] = tuple(INPUTS)) -> list[dict[str, Any]]:
+def simulated_runs(num_images: int, num_gpus: int, kinds: tuple[str, ...] = tuple(INPUTS)) -> list[dict[str, Any]]:
     """A row for each kind of input."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -78,16 +76,9 @@ def _row(kind: str, given: str, root: Path, num_gpus: int) -> dict[str, Any]:
     sources = SourceOptions(allowed_root=str(root))
     options = GeotagOptions(inputs=(given,), output=str(root / f"out-{kind}"), sources=sources)
     job = _simulated(prepare(options), spans, num_gpus)
-    cpus = CPUS_PER_GPU + 2
-    ray.init(
-        "local", num_cpus=cpus, num_gpus=num_gpus, include_dashboard=False, log_to_driver=False,
-        object_store_memory=store_bytes(cpus, MAX_PIXEL_BYTES),
-    )  # fmt: skip
-    try:
-        place = Place(num_workers=num_gpus, gpus_per_worker=1.0, decode_apart=True, num_locators=2, cpus_per_worker=1)
+    with connected("local", CPUS_PER_GPU + 2, MAX_PIXEL_BYTES, num_gpus):
+        place = Place(num_workers=num_gpus, gpus_per_worker=1.0, decode_apart=True, num_locators=2)
         manifest = geotag(job, place)
-    finally:
-        ray.shutdown()
     found = busy(spans)
     return {
         "input": kind,

@@ -1,0 +1,60 @@
+"""Where places are searched: on GPUs where what is searched fits them, unless asked for otherwise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from geo_ray.data.run import plan
+from geo_ray.data.run.job import GeotagOptions
+from geo_ray.data.run.plan import search_bytes, with_search
+from geo_ray.errors import InputError
+from geo_ray.index.shard import open_shard
+from geo_ray.models.bundle import INDEX, open_bundle
+from geo_ray.models.head_file import read_head
+from geo_ray.remote.place import Place
+
+GPU = Place(num_workers=1, gpus_per_worker=1.0, decode_apart=True, num_locators=1)
+
+
+def placed(place, search="auto", **settings):
+    options = GeotagOptions(inputs=("photos",), output="out", search=search, **settings)
+    return with_search(place, options, open_bundle("earth-tiny"))
+
+
+def test_the_bytes_are_those_of_what_lies_on_the_device():
+    bundle = open_bundle("earth-tiny")
+    index = open_shard(bundle.path(INDEX)).index
+    stored = [index.prototype_features, index.member_features]
+    held = sum(each.size_bytes + each.squared_norms.nbytes for each in stored)
+    held += read_head(bundle)[0].astype(np.float64).nbytes
+    rows = sum(map(len, stored))
+    assert held <= search_bytes(bundle) <= held + 8 * rows
+
+
+@pytest.mark.parametrize(
+    ("search", "settings", "on_gpu"),
+    [
+        ("auto", {}, True), ("gpu", {}, True), ("cpu", {}, False),
+        ("auto", {"index": "shards"}, False), ("auto", {"features": True}, False),
+    ],
+)  # fmt: skip
+def test_on_gpus(search, settings, on_gpu):
+    assert placed(GPU, search, **settings) == replace(GPU, search_on_gpu=on_gpu)
+
+
+def test_what_is_large_is_searched_on_cpus_unless_asked_for(monkeypatch):
+    monkeypatch.setattr(plan, "MAX_SEARCH_BYTES", 1000)
+    assert not placed(GPU).search_on_gpu
+    assert placed(GPU, "gpu").search_on_gpu
+
+
+@pytest.mark.parametrize("search", ["auto", "cpu"])
+def test_without_gpus(search):
+    assert placed(Place(), search) == Place()
+
+
+@pytest.mark.parametrize(("place", "settings"), [(Place(), {}), (GPU, {"index": "shards"}), (GPU, {"features": True})])
+def test_what_can_not_be(place, settings):
+    with pytest.raises(InputError, match="--search gpu"):
+        placed(place, "gpu", **settings)
