@@ -16,6 +16,7 @@ from geo_ray.benchmarks.simulated_gpu import SleepingDecode, SleepingEncode, bus
 from geo_ray.benchmarks.workload import write_crops
 from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES
 from geo_ray.data.run.job import GeotagJob, GeotagOptions, geotag, prepare
+from geo_ray.data.run.pipeline import CPUS_TO_DECODE
 from geo_ray.data.sources import SourceOptions
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.graph import Graph
@@ -76,7 +77,7 @@ def _row(kind: str, given: str, root: Path, num_gpus: int) -> dict[str, Any]:
     sources = SourceOptions(allowed_root=str(root))
     options = GeotagOptions(inputs=(given,), output=str(root / f"out-{kind}"), sources=sources)
     job = _simulated(prepare(options), spans, num_gpus)
-    with connected("local", CPUS_PER_GPU + 2, MAX_PIXEL_BYTES, num_gpus):
+    with connected("local", CPUS_PER_GPU + num_gpus, MAX_PIXEL_BYTES, num_gpus):
         place = Place(num_workers=num_gpus, gpus_per_worker=1.0, decode_apart=True, num_locators=2)
         manifest = geotag(job, place)
     found = busy(spans)
@@ -94,7 +95,7 @@ def _row(kind: str, given: str, root: Path, num_gpus: int) -> dict[str, Any]:
 def _simulated(job: GeotagJob, spans: Path, num_gpus: int) -> GeotagJob:
     """The job with stages that sleep in place of decoding and encoding; together its GPUs are as fast as one."""
     bundle = open_bundle(job.options.bundle)
-    decode = SleepingDecode(seconds_per_image=SLOWER / DECODED_PER_S)
+    decode = SleepingDecode(seconds_per_image=SLOWER / DECODED_PER_S / CPUS_TO_DECODE)  # no more than the cores do
     encode = SleepingEncode(
         images_per_second=ENCODED_PER_S / SLOWER / num_gpus, num_features=bundle.num_features, folder=str(spans)
     )

@@ -31,6 +31,17 @@ def range_of(text: str) -> tuple[int, int | None]:
     return int(least), int(most)
 
 
+def share_of_gpu(text: str) -> float:
+    """The share that a text says, for ``argparse``: above 0, at most a whole GPU."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share of a GPU, above 0 and at most 1")
+    return share
+
+
 def add_address(parser: argparse.ArgumentParser) -> None:
     """Add the option that says which Ray to run on."""
     where = "Ray to run on: local, auto or HOST:PORT (default: auto, the cluster of RAY_ADDRESS, or else this machine)"

@@ -4,7 +4,7 @@ import argparse
 import itertools
 from typing import Any
 
-from geo_ray.cli.arguments import add_address, at_least_one, command, range_of
+from geo_ray.cli.arguments import add_address, at_least_one, command, range_of, share_of_gpu
 from geo_ray.errors import InputError
 
 MAX_PRINTED = 20  # images that are answered on the terminal, without --output
@@ -71,6 +71,8 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
         "(default: one a GPU or CPU)"))  # fmt: skip
     parser.add_argument("--worker-memory", type=float, metavar="GIB", help=(
         "memory that Ray sets aside for each worker (default: by the size of the bundle)"))  # fmt: skip
+    parser.add_argument("--gpus-per-worker", type=share_of_gpu, default=1.0, metavar="SHARE", help=(
+        "0.5: two workers on each GPU (default: 1)"))  # fmt: skip
     parser.add_argument("--batch-size", type=at_least_one, default=256, metavar="N", help="images taken at once")
     budget = "exit with 1 when more of the images can't be answered (default: %(default)s)"
     parser.add_argument("--max-problem-share", type=float, default=0.1, metavar="SHARE", help=budget)
@@ -167,7 +169,8 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         place = plan(
             resources["CPU"], resources.get("GPU", 0), num_workers, arguments.batch_size, max_workers=max_workers,
             memory=resources["memory"], memory_per_worker=worker_memory(job) if asked is None else int(asked * 2**30),
-            num_index_shards=job.num_index_shards, num_index_replicas=options.index_replicas,
+            gpus_per_worker=arguments.gpus_per_worker, num_index_shards=job.num_index_shards,
+            num_index_replicas=options.index_replicas,
         )  # fmt: skip
         place = with_search(place, options, job.bundle)
         if arguments.dry_run:

@@ -121,11 +121,15 @@ def plan(
     max_workers: int | None = None,
     memory: float = math.inf,
     memory_per_worker: int = 0,
+    gpus_per_worker: float = 1.0,
     num_index_shards: int = 0,
     num_index_replicas: int = 1,
     cpus_per_index_shard: float = 0.5,
 ) -> Place:
     """The place for a cluster of this size: a worker a GPU, or a worker a CPU with some kept for reading and writing.
+
+    Several workers share a GPU with less than one as ``gpus_per_worker``; all of them have what there is of less than
+    that. A cluster without GPUs is asked for none.
 
     Kept are one CPU in sixteen, and at least two where there are three or more, beside those of the index. There are
     no more workers than ``memory`` has room for, at ``memory_per_worker`` bytes each.
@@ -137,14 +141,16 @@ def plan(
         num_index_replicas=num_index_replicas,
         cpus_per_index_shard=cpus_per_index_shard,
     )
-    if gpus >= 1:
-        index, most = replace(index, gpus_per_worker=1.0, decode_apart=True), int(gpus)
+    if gpus > 0:
+        share = min(gpus, gpus_per_worker)
+        most = math.floor(max(1.0, gpus)) * math.floor(min(1.0, gpus) / share)  # none has parts of two
+        index = replace(index, gpus_per_worker=share, decode_apart=True)
     else:
         most = math.floor(index.data_cpus(cpus) - max(2, cpus / 16))
     if memory_per_worker:
         most = math.floor(min(most, memory / memory_per_worker))
     place = replace(index, num_workers=num_workers or max(1, most), max_workers=max_workers)
-    if gpus >= 1:  # where a worker and a reader leave no CPU for locators, workers find the places themselves
+    if gpus > 0:  # where a worker and a reader leave no CPU for locators, workers find the places themselves
         left = place.data_cpus(cpus) - place.num_workers * place.cpus_per_worker - 1
         wanted = max(1, round(place.data_cpus(cpus) * LOCATORS_PER_CPU))
         place = replace(place, num_locators=max(0, min(wanted, math.floor(left / place.cpus_per_locator))))

@@ -23,6 +23,17 @@ def test_a_worker_a_gpu_with_decoding_apart():
     assert plan(32.0, 0.0).num_locators == 0
 
 
+@pytest.mark.parametrize(
+    ("gpus", "share", "workers", "taken"),
+    [(4.0, 0.5, 8, 0.5), (1.0, 0.5, 2, 0.5), (3.0, 0.3, 9, 0.3), (0.5, 1.0, 1, 0.5), (0.5, 0.25, 2, 0.25)],
+)
+def test_workers_share_gpus(gpus, share, workers, taken):
+    place = plan(32.0, gpus, gpus_per_worker=share)
+    assert (place.num_workers, place.gpus_per_worker, place.device) == (workers, taken, "cuda")
+    assert place.room({"CPU": 32.0, "GPU": gpus}) >= workers
+    assert plan(32.0, 0.0, gpus_per_worker=share).gpus_per_worker == 0
+
+
 @pytest.mark.parametrize(("cpus", "gpus", "locators"), [(2.0, 1.0, 0), (2.5, 1.0, 1), (3.0, 1.0, 1), (16.0, 8.0, 4)])
 def test_locators_leave_a_cpu_to_read(cpus, gpus, locators):
     place = plan(cpus, gpus)

@@ -48,7 +48,9 @@ from geo_ray.remote.place import Place, beside_driver
 MAX_PASSES = 5  # in a row that commit nothing new
 PAUSE_S = 10.0  # before the second of these, twice that before the third: nodes that died are noticed after 30 s
 ATTENDED_EVERY_S = 0.5
-CPUS_TO_LIST, CPUS_TO_READ, CPUS_TO_DECODE = 0.01, 0.5, 1  # different, or Ray Data runs two steps in one task
+# Different for steps that follow each other, or Ray Data runs both in one task; where decoding is apart, both together
+# take a CPU, as a reader that has none to hand its blocks to goes on holding its own.
+CPUS_TO_LIST, CPUS_TO_READ, CPUS_TO_READ_APART, CPUS_TO_DECODE = 0.01, 0.5, 0.25, 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,11 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
     listing = {"inputs": work.inputs, "options": work.options, "done": done, "coordinator": coordinator}
     steps = [
         Step(list_shards, listing, CPUS_TO_LIST),
-        Step(read_blocks, {"reader": reader, "coordinator": coordinator}, CPUS_TO_READ),
+        Step(
+            read_blocks,
+            {"reader": reader, "coordinator": coordinator},
+            CPUS_TO_READ_APART if place.decode_apart else CPUS_TO_READ,
+        ),
     ]
     if place.decode_apart:
         settings = {"head": head, "rows_per_batch": place.batch_size, "coordinator": coordinator}
