@@ -65,6 +65,9 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--micro-batch", type=at_least_one, metavar="N", help=(
         "images that the encoder sees at once, the same for all of a run, as the last digits of features depend on it "
         "(default: the bundle's on a CPU; on a GPU what is fast there, measured by the first worker)"))  # fmt: skip
+    parser.add_argument("--decode", choices=["auto", "cpu", "gpu"], default="auto", help=(
+        "where images are decoded: on CPUs, or JPEG by the GPU's own decoder, which changes pixels a little (default: "
+        "gpu where there are fewer than 8 CPUs to a GPU, and for a run that was begun so)"))  # fmt: skip
     add_address(parser)
     parser.add_argument("--workers", type=range_of, default=(None, None), metavar="N|MIN-MAX", help=(
         "actors that hold the model; a range grows with the work, where the cluster has room or adds nodes "
@@ -141,7 +144,7 @@ def _source_options(arguments: argparse.Namespace) -> Any:
 def _geotag_bulk(arguments: argparse.Namespace) -> None:
     from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES
     from geo_ray.data.run.job import GeotagOptions, geotag, prepare, summary_text
-    from geo_ray.data.run.plan import dry_run_text, plan_text, with_search, worker_memory
+    from geo_ray.data.run.plan import dry_run_text, plan_text, with_decoding, with_search, worker_memory
     from geo_ray.remote.place import plan
     from geo_ray.remote.runtime import connected
 
@@ -159,6 +162,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         max_pixels=arguments.max_pixels,
         micro_batch=arguments.micro_batch,
         search=arguments.search,
+        decode=arguments.decode,
         resume=arguments.resume,
         max_problem_share=arguments.max_problem_share,
     )
@@ -172,7 +176,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
             gpus_per_worker=arguments.gpus_per_worker, num_index_shards=job.num_index_shards,
             num_index_replicas=options.index_replicas,
         )  # fmt: skip
-        place = with_search(place, options, job.bundle)
+        place = with_search(with_decoding(place, options, job.bundle, resources["CPU"]), options, job.bundle)
         if arguments.dry_run:
             print(dry_run_text(job, place, resources["CPU"]))
             return

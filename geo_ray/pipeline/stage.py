@@ -32,6 +32,7 @@ class Runtime:
 
     device: str = "cpu"
     num_threads: int = 1
+    decode_device: str | None = None  # of torch, where JPEG is decoded as far as it can; None: the CPU, by Pillow
     search_device: str | None = None  # of torch, where places are searched; None: the CPU, without torch
     micro_batch_by: Callable[[Callable[[], int]], int] = measured_here
     say: Callable[[str], None] = said_to_nobody

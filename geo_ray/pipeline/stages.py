@@ -1,6 +1,9 @@
 """The stages that every kind of bundle has: decode, encode, describe. Shapes: V views, S image side, D features."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -37,25 +40,32 @@ class Decode:
         )
 
     def build(self, runtime: Runtime) -> Stage:
-        """A stage that needs nothing loaded."""
-        return self._run
+        """Nothing is loaded but for a ``decode_device``, which decodes what it can where preprocessing is fast."""
+        if runtime.decode_device is None or self.preprocessing != "fast":
+            return partial(self._run, lambda contents: [None] * len(contents))
+        from geo_ray.models.device_decode import DeviceDecoder  # which needs torch
 
-    def _run(self, batch: Batch) -> Batch:
+        return partial(self._run, DeviceDecoder(self.image_size, self.max_pixels, runtime.decode_device))
+
+    def _run(self, on_device: Callable[[list[bytes]], list[Any]], batch: Batch) -> Batch:
         rows = len(batch["bytes"])
         answer = {column.name: column.blank(rows) for column in self.writes}
         answer["problem"] = np.full(rows, "", dtype=object)
-        for row, *views in zip(range(rows), *(batch[name] for name in self.reads), strict=True):
-            given = [view for view in views if view is not None]
-            answer["view_count"][row] = len(given)
-            answer["problem"][row] = "" if given else "empty"
-            try:
-                for number, content in enumerate(given):
-                    answer["pixels"][row, number] = decode_image(
-                        content, self.image_size, self.max_pixels, self.preprocessing
-                    )
-            except ImageProblem as problem:
-                answer["problem"][row] = problem.code
+        columns = (batch[name] for name in self.reads)
+        given = [[view for view in views if view is not None] for views in zip(*columns, strict=True)]
+        decoded = iter(on_device([content for views in given for content in views]))
+        for row, views in enumerate(given):
+            answer["view_count"][row] = len(views)
+            answer["problem"][row] = "" if views else "empty"
+            for number, (content, pixels) in enumerate(zip(views, decoded, strict=False)):
+                try:
+                    answer["pixels"][row, number] = self._decoded(content) if pixels is None else pixels
+                except ImageProblem as problem:
+                    answer["problem"][row] = answer["problem"][row] or problem.code
         return answer
+
+    def _decoded(self, content: bytes) -> np.ndarray:
+        return decode_image(content, self.image_size, self.max_pixels, self.preprocessing)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ class Place:
 
     With GPUs, decoding runs apart on CPU tasks, and ``num_locators`` actors find places by the features, so that GPUs
     wait for neither; without, one actor runs all stages, which spares moving pixels. With ``search_on_gpu`` what is
-    compared with all features of a head, an index or a gallery is so on the GPUs; locators do what is left.
+    compared with all features of a head, an index or a gallery is so on the GPUs; locators do what is left. With
+    ``decode_on_gpu`` files travel to the GPUs, which decode what JPEG they can.
     ``num_workers`` is how many there are at least; with ``max_workers`` the pool grows to that while there is work and
     room, or where the cluster can add nodes. ``memory_per_worker``, in bytes, is set aside for each of them.
     Without ``num_index_shards`` each worker searches the index by itself; with them, shard actors do, which take CPUs
@@ -36,6 +37,7 @@ class Place:
     num_locators: int = 0
     cpus_per_locator: float = 0.5
     search_on_gpu: bool = False
+    decode_on_gpu: bool = False
     num_index_shards: int = 0
     num_index_replicas: int = 1
     cpus_per_index_shard: float = 0.5
@@ -54,6 +56,11 @@ class Place:
     def device(self) -> str:
         """The device of each worker."""
         return "cuda" if self.gpus_per_worker else "cpu"
+
+    @property
+    def decode_device(self) -> str | None:
+        """The device of torch that workers decode on, None for the CPU."""
+        return self.device if self.decode_on_gpu else None
 
     @property
     def search_device(self) -> str | None:

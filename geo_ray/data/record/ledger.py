@@ -7,6 +7,7 @@ ledger/         an entry a file of predictions: which blocks are in it (entries.
 left_out.json   how many files were left out of which shard, for which reason
 events.jsonl    what happened when
 micro_batch.json  how many images encoders see at once, where that was measured on the device
+decode.json       where images are decoded, cpu or gpu, where workers have GPUs
 deaths.json     in which rows of which blocks workers have died, where some have
 manifest.json, _SUCCESS    written last
 """
@@ -34,7 +35,7 @@ PARTS, PREDICTIONS, ENTRIES = "parts", "predictions", "ledger"
 ENTRIES_BEFORE = "ledger.json"  # one file for all, as earlier versions wrote it
 READ_AT_ONCE = 16  # small files: each is a request, and waits more than it computes
 DEATHS = "deaths.json"
-MICRO_BATCH = "micro_batch.json"
+MICRO_BATCH, DECODE = "micro_batch", "decode"  # what is agreed on when workers are known
 SUFFIX = ".parquet"
 LATER = ("max_pixels", "micro_batch")  # of a run's key, added when runs without it could be resumed
 _EVENT = threading.Lock()  # events come of several threads, and each writes the whole file
@@ -173,14 +174,13 @@ class Ledger:
     def _left_out(self) -> dict[str, dict[str, int]]:
         return dict(json.loads(self.store.read(LEFT_OUT) or b"{}"))
 
-    def micro_batch(self) -> int | None:
-        """How many images the run's encoders see at once; None where nobody has measured."""
-        found: int | None = json.loads(self.store.read(MICRO_BATCH) or b"null")
-        return found
+    def agreed(self, name: str) -> Any:
+        """What the run's workers have agreed on by this name; None before."""
+        return json.loads(self.store.read(f"{name}.json") or b"null")
 
-    def note_micro_batch(self, measured: int) -> None:
+    def agree(self, name: str, value: Any) -> None:
         """Note it, for whoever resumes the run."""
-        self.store.write(MICRO_BATCH, json.dumps(measured).encode())
+        self.store.write(f"{name}.json", json.dumps(value).encode())
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write ``manifest.json`` and, last, ``_SUCCESS``; what killed writers have left goes before."""

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from geo_ray.data.record.ledger import DEATHS, Ledger
+from geo_ray.data.record.ledger import DEATHS, MICRO_BATCH, Ledger
 from geo_ray.data.run.deaths import Attempt, Deaths, Event, Told
 
 
@@ -30,7 +30,7 @@ class Coordinator:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._deaths = Deaths(died=_spans(ledger))
-        self._micro_batch = ledger.micro_batch()
+        self._micro_batch: int | None = ledger.agreed(MICRO_BATCH)
         self._said: list[Event] = []
         self._shard_ids: list[str] | None = None
         self._listed, self._stopped = Listed(), False
@@ -92,7 +92,7 @@ class Coordinator:
         """How many images encoders of this run see at once: what the first has measured; None while none has."""
         if self._micro_batch is None and measured is not None:
             self._micro_batch = measured
-            self._ledger.note_micro_batch(measured)
+            self._ledger.agree(MICRO_BATCH, measured)
         return self._micro_batch
 
     def say(self, text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from geo_ray import __version__
 from geo_ray.data.record.lease import Lease
-from geo_ray.data.record.ledger import Ledger, RunKey
+from geo_ray.data.record.ledger import DECODE, MICRO_BATCH, Ledger, RunKey
 from geo_ray.data.record.output_tables import BYTES_PER_ANSWER, feature_table, prediction_table
 from geo_ray.data.record.prediction_files import Inventory, settle
 from geo_ray.data.record.rehearsal import check_room, rehearse
@@ -58,6 +58,7 @@ class GeotagOptions:
     max_pixels: int | None = None  # of an image, as ``decode_image`` counts; None: as many as the bundle says
     micro_batch: int | None = None  # images that the tower sees at once; None: see ``Encode``
     search: str = "auto"  # where places are searched: on cpu or gpu, with the same answers
+    decode: str = "auto"  # where images are decoded: on cpu or gpu, the same for all of a run
     resume: bool = False
     max_problem_share: float = 0.1  # above it the job fails, after all answers are written
 
@@ -68,8 +69,9 @@ class GeotagOptions:
             raise InputError(f"max_pixels={self.max_pixels} must be at least 1")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise InputError(f"micro_batch={self.micro_batch} must be at least 1")
-        if self.search not in ("auto", "cpu", "gpu"):
-            raise InputError(f"search={self.search!r} must be auto, cpu or gpu")
+        for name in ("search", "decode"):
+            if getattr(self, name) not in ("auto", "cpu", "gpu"):
+                raise InputError(f"{name}={getattr(self, name)!r} must be auto, cpu or gpu")
         check_exif(self.exif)
         if self.features and self.exif != "ignore":
             raise InputError(f"exif={self.exif!r} is for answers; leave it out where features are written")
@@ -189,6 +191,7 @@ def geotag(job: GeotagJob, place: Place, see: Callable[[Answered], None] = lambd
     ledger, start = job.work.ledger, time.monotonic()
     with Lease(ledger.store) as lease, stopped_by_signals() as stop:
         inventory = Inventory(ledger)
+        place = _decoding_as_begun(job, place, len(inventory.done))
         _try_output(job, inventory)
         ledger.reopen()
         settler = BackgroundSettler(inventory, lease.check)
@@ -222,6 +225,19 @@ def geotag(job: GeotagJob, place: Place, see: Callable[[Answered], None] = lambd
         ledger.finish(manifest)
     _check_budget(manifest, job.options.max_problem_share)
     return manifest
+
+
+def _decoding_as_begun(job: GeotagJob, place: Place, num_done: int) -> Place:
+    """The place with images decoded where the run has begun to: on GPUs pixels are a little different."""
+    ledger, asked = job.work.ledger, job.options.decode
+    begun = ledger.agreed(DECODE) or ("gpu" if place.decode_on_gpu and not num_done else "cpu")
+    if begun == "gpu":
+        if not place.decode_on_gpu and (place.device == "cpu" or asked == "cpu"):
+            raise InputError(f"{ledger.output!r} was begun with images decoded on GPUs; resume it so, on GPUs")
+        ledger.agree(DECODE, begun)
+    elif asked == "gpu":
+        raise InputError(f"{ledger.output!r} was begun with images decoded on CPUs; resume it with --decode cpu")
+    return replace(place, decode_on_gpu=begun == "gpu")
 
 
 def _try_output(job: GeotagJob, inventory: Inventory) -> None:
@@ -259,7 +275,7 @@ def _manifest(
             for name in ("top_k", "max_problem_share", "exif", "max_pixels", "micro_batch")
         },
         "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},
-        "micro_batch": job.options.micro_batch or job.work.ledger.micro_batch() or job.bundle.encoder.micro_batch,
+        "micro_batch": job.options.micro_batch or job.work.ledger.agreed(MICRO_BATCH) or job.bundle.encoder.micro_batch,
         "versions": _versions(),
         "num_images": inventory.num_rows,
         "problems": inventory.problems,

@@ -1,6 +1,7 @@
 """The bulk pipeline on Ray Data: list shards -> read blocks -> answer and commit them.
 
-With GPUs blocks are read -> decoded, by a task each -> encoded on the GPUs -> located and committed by actors.
+With GPUs blocks are read -> decoded, by a task each or on the GPUs -> encoded on the GPUs -> located and committed by
+actors.
 
 Each pass answers what is not done yet. What a pass leaves out, because something died that Ray doesn't bring back, the
 next one does: that a block is done is decided by the record alone.
@@ -86,10 +87,10 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
             CPUS_TO_READ_APART if place.decode_apart else CPUS_TO_READ,
         ),
     ]
-    if place.decode_apart:
+    if place.decode_apart and not place.decode_on_gpu:
         settings = {"head": head, "rows_per_batch": place.batch_size, "coordinator": coordinator}
         steps.append(Step(decode_blocks, settings, CPUS_TO_DECODE))
-    runtime = replace(runtime, search_device=place.search_device)
+    runtime = replace(runtime, decode_device=place.decode_device, search_device=place.search_device)
     answerer = partial(
         BlockAnswerer, parts=parts, ledger=work.ledger, rows_per_batch=place.batch_size, features=work.features
     )
@@ -98,7 +99,9 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
         return stream(*steps, _workers(answerer, coordinator, place.cpus_per_worker, Pool.of_workers(place)))
     encoder = partial(BlockEncoder, parts=parts, rows_per_batch=place.batch_size, runtime=runtime)
     locator = partial(
-        answerer, first=ENCODED, runtime=replace(runtime, device="cpu", num_threads=1, search_device=None)
+        answerer,
+        first=ENCODED,
+        runtime=replace(runtime, device="cpu", num_threads=1, decode_device=None, search_device=None),
     )
     return stream(
         *steps,

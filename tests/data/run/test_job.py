@@ -10,7 +10,7 @@ import pytest
 
 from geo_ray.data.record import prediction_files
 from geo_ray.data.run.job import GeotagOptions, geotag, prepare
-from geo_ray.errors import ErrorBudgetError, OutputError
+from geo_ray.errors import ErrorBudgetError, InputError, OutputError
 from geo_ray.remote.place import Place
 from tests.bad_images import READABLE, UNREADABLE, write_kind
 from tests.crops import jpeg_crops, write_crops
@@ -168,6 +168,31 @@ def test_parts_of_the_graph_on_processes_of_their_own_give_the_same_answers(tmp_
         answers[name] = rows_by_id(tmp_path / name)
     assert len(answers["together"]) == 71
     assert all(found == answers["together"] for found in answers.values())
+
+
+def test_files_that_are_decoded_where_they_are_encoded(tmp_path, ray_session):
+    """As on GPUs with ``--decode gpu``; the run keeps to it when it is resumed."""
+    write_crops(tmp_path / "in", 40)
+    write_kind("text.jpg", tmp_path / "in" / "bad.jpg", b"")
+    here = Place(num_workers=1, batch_size=8, decode_apart=True, num_locators=1)
+    options = GeotagOptions(inputs=(str(tmp_path / "in"),), output=str(tmp_path / "out"))
+    geotag(prepare(options), replace(here, decode_on_gpu=True))
+    assert {image_id for image_id, row in rows_by_id(tmp_path / "out").items() if row["problem"]} == {"bad.jpg"}
+    assert (tmp_path / "out" / "decode.json").read_text() == '"gpu"'
+    with pytest.raises(InputError, match="images decoded on GPUs"):
+        geotag(prepare(replace(options, resume=True)), here)
+
+
+def test_a_run_that_was_begun_on_cpus_decodes_on_them(tmp_path, ray_session):
+    write_crops(tmp_path / "in", 10)
+    options = GeotagOptions(inputs=(str(tmp_path / "in"),), output=str(tmp_path / "out"))
+    geotag(prepare(options), PLACE)
+    write_crops(tmp_path / "in", 20)
+    with pytest.raises(InputError, match="images decoded on CPUs"):
+        geotag(prepare(replace(options, resume=True, decode="gpu")), replace(PLACE, decode_on_gpu=True))
+    geotag(prepare(replace(options, resume=True)), replace(PLACE, decode_on_gpu=True))
+    assert not (tmp_path / "out" / "decode.json").exists()
+    assert len(rows_by_id(tmp_path / "out")) == 20
 
 
 def test_features_from_processes_of_their_own(tmp_path, ray_session):

@@ -1,4 +1,4 @@
-"""Where places are searched: on GPUs where what is searched fits them, unless asked for otherwise."""
+"""Where places are searched and images decoded: on GPUs where that suits them, unless asked for otherwise."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from geo_ray.data.run import plan
 from geo_ray.data.run.job import GeotagOptions
-from geo_ray.data.run.plan import search_bytes, with_search
+from geo_ray.data.run.plan import search_bytes, with_decoding, with_search
 from geo_ray.errors import InputError
 from geo_ray.index.shard import open_shard
 from geo_ray.models.bundle import INDEX, open_bundle
@@ -58,3 +58,33 @@ def test_without_gpus(search):
 def test_what_can_not_be(place, settings):
     with pytest.raises(InputError, match="--search gpu"):
         placed(place, "gpu", **settings)
+
+
+def decoded(place, decode="auto", cpus=16.0, preprocessing="fast"):
+    options = GeotagOptions(inputs=("photos",), output="out", decode=decode)
+    bundle = open_bundle("earth-tiny")
+    bundle = replace(bundle, encoder=replace(bundle.encoder, preprocessing=preprocessing))
+    return with_decoding(place, options, bundle, cpus).decode_on_gpu
+
+
+@pytest.mark.parametrize(
+    ("decode", "num_workers", "cpus", "on_gpu"),
+    [
+        ("auto", 1, 16.0, False), ("auto", 1, 6.0, True), ("auto", 8, 48.0, True), ("auto", 8, 128.0, False),
+        ("cpu", 1, 4.0, False), ("gpu", 1, 64.0, True),
+    ],
+)  # fmt: skip
+def test_gpus_with_few_cpus_decode(decode, num_workers, cpus, on_gpu):
+    assert decoded(replace(GPU, num_workers=num_workers), decode, cpus) == on_gpu
+
+
+def test_exact_pixels_are_made_on_cpus():
+    assert not decoded(GPU, cpus=4.0, preprocessing="open_clip")
+    with pytest.raises(InputError, match="exact pixels of open_clip"):
+        decoded(GPU, "gpu", preprocessing="open_clip")
+
+
+def test_cpus_decode_without_gpus():
+    assert not decoded(Place(), cpus=4.0)
+    with pytest.raises(InputError, match="--decode gpu needs a GPU"):
+        decoded(Place(), "gpu")

@@ -1,0 +1,149 @@
+"""JPEG decoding on a GPU by nvJPEG, where the bulk of photos is decoded; what the card can't do is left to the CPU.
+
+Images are decoded whole and scaled on the card by antialiased bicubic interpolation, where the CPU scales JPEG while it
+decodes: pixels differ a little (see docs/methods.md), so a run keeps to one of the two.
+"""
+
+import io
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import ExifTags, Image
+from torch.nn import functional
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from geo_ray.errors import BundleError
+from geo_ray.models.image_files import DAMAGE
+from geo_ray.models.jpeg_data import END, JpegData, jpeg_data
+from geo_ray.models.preprocess import MAX_BYTES
+
+MAX_PIXELS = 2**26  # decoded at a time: 200 MB, and 800 MB while they are scaled
+ADOBE = b"\xff\xee"  # the segment by which colours may be other than usual
+USUAL_COMPONENTS = (b"\1", b"\1\2\3", b"\0\1\2")  # grey, and luma with chroma: other numbers may mean other colours
+
+
+class DeviceDecoder:
+    """Decodes JPEGs of at most ``max_pixels`` to squares of ``size`` on a device of torch.
+
+    Raises ``BundleError`` where torchvision can't decode on this device.
+    """
+
+    def __init__(self, size: int, max_pixels: int, device: str) -> None:
+        self._size, self._max_pixels, self._device = size, min(max_pixels, MAX_PIXELS), device
+        try:
+            self._decode([_tiny()])
+        except RuntimeError as error:
+            why = " ".join(str(error).split())
+            raise BundleError(f"torchvision can't decode JPEG on {device} ({why}); use --decode cpu") from error
+
+    def __call__(self, contents: Sequence[bytes]) -> list[UInt8[np.ndarray, "size size 3"] | None]:
+        """Upright squares as of ``decode_image``, None for what is to be decoded on the CPU, or can't be at all."""
+        answers: list[UInt8[np.ndarray, "size size 3"] | None] = [None] * len(contents)
+        wanted = [(row, found) for row, content in enumerate(contents) if (found := self._suitable(content))]
+        for batch in _batches(wanted):
+            pixels = self._decoded([found for _, found in batch])
+            for (row, found), square in zip(batch, self._squares(pixels), strict=True):
+                answers[row] = None if square is None else _upright(square, _orientation(found.exif))
+        return answers
+
+    def _suitable(self, content: bytes) -> JpegData | None:
+        """What decides the pixels of a JPEG of the usual kind: whole, in 8 bits, of one scan, grey or with chroma."""
+        if len(content) > MAX_BYTES or not content.rstrip(b"\0").endswith(END):
+            return None
+        found = jpeg_data(content)
+        if found is None or found.frame.held or found.components not in USUAL_COMPONENTS:
+            return None
+        header = found.content[: found.start]
+        num_pixels = found.frame.width * found.frame.height
+        return found if ADOBE not in header and 0 < num_pixels <= self._max_pixels else None
+
+    def _decoded(self, batch: list[JpegData]) -> list[torch.Tensor | None]:
+        """Each image's pixels (3, H, W) on the device; one that can't be decoded costs the others another try."""
+        files = [_bytes(found.content) for found in batch]
+        try:
+            return self._decode(files)
+        except RuntimeError:
+            if len(batch) == 1:
+                return [None]
+            return [one for found in batch for one in self._decoded([found])]
+
+    def _decode(self, files: list[torch.Tensor]) -> list[torch.Tensor | None]:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning)  # of torchcodec
+            return list(decode_jpeg(files, mode=ImageReadMode.RGB, device=self._device))
+
+    def _squares(self, images: list[torch.Tensor | None]) -> list[UInt8[np.ndarray, "size size 3"] | None]:
+        """The centres of images, scaled; those of one size together."""
+        answers: list[UInt8[np.ndarray, "size size 3"] | None] = [None] * len(images)
+        given = [(row, image) for row, image in enumerate(images) if image is not None]
+        by_size = sorted(given, key=lambda item: tuple(item[1].shape))
+        for _, group in itertools.groupby(by_size, key=lambda item: tuple(item[1].shape)):
+            rows, same = zip(*group, strict=True)
+            for row, square in zip(rows, self._scaled(torch.stack([_centre(image) for image in same])), strict=True):
+                answers[row] = square
+        return answers
+
+    def _scaled(self, squares: torch.Tensor) -> UInt8[np.ndarray, "n size size 3"]:
+        size = (self._size, self._size)
+        scaled = functional.interpolate(squares.float(), size=size, mode="bicubic", antialias=True)
+        return np.asarray(scaled.round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def _batches(wanted: list[tuple[int, JpegData]]) -> Iterator[list[tuple[int, JpegData]]]:
+    """The images in pieces of at most ``MAX_PIXELS`` together, one at least."""
+    batch, held = list[tuple[int, JpegData]](), 0
+    for row, found in wanted:
+        num_pixels = found.frame.width * found.frame.height
+        if batch and held + num_pixels > MAX_PIXELS:
+            yield batch
+            batch, held = [], 0
+        batch.append((row, found))
+        held += num_pixels
+    if batch:
+        yield batch
+
+
+def _centre(image: torch.Tensor) -> torch.Tensor:
+    height, width = image.shape[1:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[:, top : top + side, left : left + side]
+
+
+def _orientation(exif: bytes) -> int:
+    """EXIF orientation; 1, as stored, where there is none or it can't be read."""
+    if not exif:
+        return 1
+    held = Image.Exif()
+    try:
+        held.load(exif)
+        value = held.get(ExifTags.Base.Orientation)
+    except DAMAGE:  # broken metadata beside good pixels are common in the wild
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _upright(square: UInt8[np.ndarray, "size size 3"], orientation: int) -> UInt8[np.ndarray, "size size 3"]:
+    """The square turned by its EXIF orientation (CIPA DC-008, 4.6.5)."""
+    if orientation in (5, 6, 7, 8):
+        square = square.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        square = square[::-1]
+    if orientation in (2, 3, 6, 7):
+        square = square[:, ::-1]
+    return square
+
+
+def _tiny() -> torch.Tensor:
+    """A JPEG of eight by eight pixels."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG")
+    return _bytes(file.getvalue())
+
+
+def _bytes(content: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
