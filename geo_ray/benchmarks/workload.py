@@ -38,10 +38,12 @@ def _write(folder: Path, pixels: np.ndarray) -> list[str]:
     return sorted(str(path) for path in folder.iterdir())
 
 
-def write_vit_bundle(folder: Path, name: str = "ViT-S-32", num_features: int = 384) -> str:
+def write_vit_bundle(folder: Path, name: str = "ViT-S-32", num_features: int = 384, image_size: int = 224) -> str:
     """A bundle of a tower of open_clip's with random weights and earth-tiny's cells: right in cost, not in answers."""
     tiny = open_bundle("earth-tiny")
-    encoder = EncoderSpec(architecture=f"open_clip:{name}", image_size=224, num_features=num_features, micro_batch=32)
+    encoder = EncoderSpec(
+        architecture=f"open_clip:{name}", image_size=image_size, num_features=num_features, micro_batch=32
+    )
     folder.mkdir()
     tower = create_tower(encoder).state_dict()
     save_file({TOWER + name: value.contiguous() for name, value in tower.items()}, folder / WEIGHTS)
