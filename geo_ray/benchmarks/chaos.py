@@ -129,7 +129,7 @@ def run(manifest: Path, output: Path, options: argparse.Namespace, faults: Fault
         while not exit_codes or exit_codes[-1]:
             if len(exit_codes) == MAX_DRIVERS:
                 raise SystemExit(f"{MAX_DRIVERS} drivers did not complete the run: exit codes {exit_codes}")
-            with start_driver(cluster, manifest, output, resume=bool(exit_codes)) as driver:
+            with start_driver(cluster, manifest, output, options.apart, resume=bool(exit_codes)) as driver:
                 exit_codes.append(disturb(cluster, driver, faults, log, options.num_images))
             if exit_codes[-1] not in (0, 75, -signal.SIGKILL):
                 raise SystemExit(f"a driver ended with exit code {exit_codes[-1]}: see {output}.err")
@@ -147,9 +147,12 @@ def run(manifest: Path, output: Path, options: argparse.Namespace, faults: Fault
 
 
 @contextlib.contextmanager
-def start_driver(cluster: Cluster, manifest: Path, output: Path, resume: bool) -> Iterator[subprocess.Popen[bytes]]:
+def start_driver(
+    cluster: Cluster, manifest: Path, output: Path, apart: bool, resume: bool
+) -> Iterator[subprocess.Popen[bytes]]:
     """``geo-ray geotag`` as a process of its own, ended with the context; what it prints goes beside the output."""
-    command = [sys.executable, "-m", "geo_ray.cli", "geotag", str(manifest), "--output", str(output)]
+    module = "geo_ray.benchmarks.apart" if apart else "geo_ray.cli"
+    command = [sys.executable, "-m", module, "geotag", str(manifest), "--output", str(output)]
     command += ["--batch-size", BATCH_SIZE, "--address", cluster.address, *(["--resume"] if resume else [])]
     with open(f"{output}.out", "ab") as out, open(f"{output}.err", "ab") as err:
         driver = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL)
@@ -239,6 +242,8 @@ def main() -> int:
     parser.add_argument("--kill-every", type=float, default=20.0, metavar="SECONDS", help="a worker process")
     parser.add_argument("--kill-drivers", type=int, default=2, metavar="N", help="how often (default: %(default)s)")
     parser.add_argument("--cpus-per-node", type=int, default=2, metavar="N", help="of three (default: %(default)s)")
+    parser.add_argument("--apart", action="store_true", help=(
+        "decode, encode and locate in processes of their own, as where there are GPUs"))  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     result = measure(options)

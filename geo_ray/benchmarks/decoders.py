@@ -49,8 +49,9 @@ def _rows(images: list[Image.Image]) -> Iterator[dict[str, Any]]:
             for name, decoder in decoders().items():
                 seconds, squares = _timed(decoder, contents, side)
                 differences = [np.abs(a.astype(int) - b).mean() for a, b in zip(squares, expected, strict=True)]
+                rate = round(len(contents) / seconds, 1)
                 yield {
-                    "photos": size, "side": side, "decoder": name, "images_per_second": round(len(contents) / seconds, 1),
+                    "photos": size, "side": side, "decoder": name, "images_per_second": rate,
                     "mean_difference": round(float(np.mean(differences)), 3),
                 }  # fmt: skip
     for size, contents in sizes.items():

@@ -138,7 +138,7 @@ def _bare_rate(bundle: str, device: str, micro_batch: int, amount: Amount) -> fl
     side = held.encoder.image_size
     images = torch.randn(micro_batch, 3, side, side, device=device, dtype=dtype)
     layout = torch.channels_last
-    tower, images = tower.to(memory_format=layout), images.to(memory_format=layout)  # type: ignore[call-overload]
+    tower, images = tower.to(memory_format=layout), images.to(memory_format=layout)
     with torch.inference_mode():
         return _rate(lambda: tower(images), micro_batch, amount.seconds)
 

@@ -16,16 +16,16 @@ from fastapi import FastAPI
 from ray import serve
 
 from geo_ray.errors import InputError
-from geo_ray.models.bundle import open_bundle
+from geo_ray.models.bundle import Bundle, open_bundle
 from geo_ray.pipeline.columns import Batch, source_batch
 from geo_ray.pipeline.graph import Graph, graph_of
 from geo_ray.pipeline.local import slices
+from geo_ray.pipeline.search_size import fits_gpu
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.serve.http import create_api
 from geo_ray.serve.schema import BundleInfo, bundle_info
 
 APP_NAME = "geo-ray"
-NUM_INGRESS_STAGES = 1  # decode: pixels are smaller than most files, and of one size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,8 @@ def concatenated(rows: list[Batch]) -> Batch:
 class Locator:
     """Deployment: decoded rows to answers, many requests at once."""
 
-    def __init__(self, graph: Graph, config: ServeConfig) -> None:
-        self._graph = GraphThread(graph, Runtime(device="cuda" if config.num_gpus else "cpu"))
+    def __init__(self, graph: Graph, runtime: Runtime, config: ServeConfig) -> None:
+        self._graph = GraphThread(graph, runtime)
         self.locate.set_max_batch_size(config.max_batch_size)
         self.locate.set_batch_wait_timeout_s(config.batch_wait_timeout_s)
 
@@ -116,11 +116,18 @@ class Ingress:
         return answer
 
 
+def runtime_of(bundle: Bundle, config: ServeConfig) -> Runtime:
+    """Where a locator computes: with a GPU places are searched there too, where what is searched leaves it room."""
+    if not config.num_gpus:
+        return Runtime()
+    return Runtime(device="cuda", search_device="cuda" if fits_gpu(bundle) else None)
+
+
 def build_app(bundle_ref: str, config: ServeConfig | None = None) -> serve.Application:
     """The application for ``serve.run``; the bundle is checked here, before anything starts."""
     config = config or ServeConfig()
     bundle = open_bundle(bundle_ref)
-    decode, answer = graph_of(bundle, config.top_k).split(NUM_INGRESS_STAGES)
+    decode, answer = graph_of(bundle, config.top_k).split_at_pixels()  # smaller than most files, and of one size
     quick_stop = {"graceful_shutdown_wait_loop_s": 0.2}  # Serve looks every 2 s whether the last request has ended
     locator = serve.deployment(Locator).options(
         num_replicas=config.num_replicas,
@@ -135,7 +142,7 @@ def build_app(bundle_ref: str, config: ServeConfig | None = None) -> serve.Appli
         ray_actor_options={"num_cpus": config.ingress_num_cpus},
         **quick_stop,
     )
-    return ingress.bind(decode, locator.bind(answer, config), bundle_info(bundle), config)
+    return ingress.bind(decode, locator.bind(answer, runtime_of(bundle, config), config), bundle_info(bundle), config)
 
 
 def serve_forever(

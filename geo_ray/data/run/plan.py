@@ -11,19 +11,16 @@ from geo_ray.data.sources import Sources, open_sources
 from geo_ray.data.sources.left_out import left_out_text
 from geo_ray.data.terminal import bundle_text
 from geo_ray.errors import InputError
-from geo_ray.index.features import DTYPES
-from geo_ray.index.index_folder import read_info
-from geo_ray.models.bundle import GALLERY, INDEX, LABEL_FEATURES, Bundle
+from geo_ray.models.bundle import Bundle
 from geo_ray.models.preprocess import BYTES_PER_PIXEL, MAX_BYTES
 from geo_ray.pipeline.columns import view_columns
+from geo_ray.pipeline.search_size import fits_gpu, search_bytes
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
 
 LIBRARIES_BYTES = 600 * 2**20  # resident in a worker that has loaded a bundle of 20 MB
 BUNDLE_COPIES = 3  # of the weights: as read, as the tower has them, and in the dtype that it computes in
-MAX_SEARCH_BYTES = 4 * 2**30  # of a GPU, unless asked for: 5 million members of 768 features in int8
 CPUS_FOR_A_GPU = 8  # decode 2,700 photos of 640 x 480 a second, as many as an H200 encodes by ViT-L/14
-BYTES_PER_ROW = 8  # of an index, beside its features: a float32 to scale it, one for its length
 NUM_TIMED = 32  # blank images that the rate is estimated from
 
 
@@ -90,29 +87,17 @@ def dry_run_text(job: GeotagJob, place: Place, cpus: float) -> str:
     return "\n".join(lines)
 
 
-def search_bytes(bundle: Bundle) -> int:
-    """Bytes that a GPU holds where places are searched on it: what a bundle's images are compared with."""
-    if bundle.kind == "gallery":
-        return bundle.path(GALLERY).joinpath("features.npy").stat().st_size
-    if bundle.kind == "zero-shot":
-        return 2 * bundle.path(LABEL_FEATURES).stat().st_size  # in float64
-    index = read_info(bundle.path(INDEX))
-    rows = index.num_prototypes + index.num_members
-    head = 8 * index.num_cells * bundle.num_features
-    return int(head + rows * (index.num_features * np.dtype(DTYPES[index.dtype]).itemsize + BYTES_PER_ROW))
-
-
 def with_search(place: Place, options: GeotagOptions, bundle: Bundle) -> Place:
     """The place with places searched on GPUs or not, as the options say; ``InputError`` where that can't be.
 
-    By default they are where what is searched takes no more than ``MAX_SEARCH_BYTES`` of a GPU.
+    By default they are where what is searched leaves a GPU room.
     """
     wanted, local = options.search, not options.index and not options.features
     if wanted == "gpu" and place.device == "cpu":
         raise InputError("--search gpu needs a GPU, and Ray knows of none; leave it out")
     if wanted == "gpu" and not local:
         raise InputError("--search gpu is for the bundle's own places: leave it out with --index, and of features")
-    fits = wanted == "gpu" or search_bytes(bundle) <= MAX_SEARCH_BYTES
+    fits = wanted == "gpu" or fits_gpu(bundle)
     return replace(place, search_on_gpu=place.device != "cpu" and local and wanted != "cpu" and fits)
 
 

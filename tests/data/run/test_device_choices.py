@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from geo_ray.data.run import plan
 from geo_ray.data.run.job import GeotagOptions
-from geo_ray.data.run.plan import search_bytes, with_decoding, with_search
+from geo_ray.data.run.plan import with_decoding, with_search
 from geo_ray.errors import InputError
 from geo_ray.index.shard import open_shard
 from geo_ray.models.bundle import INDEX, open_bundle
 from geo_ray.models.head_file import read_head
+from geo_ray.pipeline import search_size
+from geo_ray.pipeline.search_size import search_bytes
 from geo_ray.remote.place import Place
 
 GPU = Place(num_workers=1, gpus_per_worker=1.0, decode_apart=True, num_locators=1)
@@ -44,7 +45,7 @@ def test_on_gpus(search, settings, on_gpu):
 
 
 def test_what_is_large_is_searched_on_cpus_unless_asked_for(monkeypatch):
-    monkeypatch.setattr(plan, "MAX_SEARCH_BYTES", 1000)
+    monkeypatch.setattr(search_size, "MAX_SEARCH_BYTES", 1000)
     assert not placed(GPU).search_on_gpu
     assert placed(GPU, "gpu").search_on_gpu
 
