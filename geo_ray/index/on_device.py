@@ -64,8 +64,8 @@ class DeviceRows:
         step = max(1, PRODUCTS // len(rows))
         products = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
         for at in range(0, rows.shape[1], step):
-            part = self._codes[rows[:, at : at + step]].float()
-            products[:, at : at + step] = torch.bmm(part, queries[:, :, None])[..., 0]
+            part = self._codes[rows[:, at : at + step]].float()  # a copy already
+            products[:, at : at + step] = part.mul_(queries[:, None]).sum(dim=2)  # bmm's may be TF32's, by a setting
         return scoring.scores(products, rows).masked_fill_(outside, torch.inf), rows
 
     def _on(self, values: np.ndarray) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """JPEG decoding on a GPU by nvJPEG, where the bulk of photos is decoded; what the card can't do is left to the CPU.
 
 Images are decoded whole and scaled on the card by antialiased bicubic interpolation, where the CPU scales JPEG while it
-decodes: pixels differ a little (see docs/methods.md), so a run keeps to one of the two.
+decodes: pixels differ a little (``jobs/benchmark.py decoders``), so a run keeps to one of the two.
 """
 
 import io
@@ -40,6 +40,7 @@ class DeviceDecoder:
             why = " ".join(str(error).split())
             raise BundleError(f"torchvision can't decode JPEG on {device} ({why}); use --decode cpu") from error
 
+    @torch.inference_mode()
     def __call__(self, contents: Sequence[bytes]) -> list[UInt8[np.ndarray, "size size 3"] | None]:
         """Upright squares as of ``decode_image``, None for what is to be decoded on the CPU, or can't be at all."""
         answers: list[UInt8[np.ndarray, "size size 3"] | None] = [None] * len(contents)
