@@ -39,7 +39,8 @@ def create_tower(spec: EncoderSpec) -> nn.Module:
     if spec.architecture.startswith(OPEN_CLIP):
         import open_clip  # 2 s to import; small towers do without
 
-        model = open_clip.create_model(spec.architecture.removeprefix(OPEN_CLIP), load_weights=False)
+        device = torch.get_default_device()  # to which it moves the model; "meta" has no memory and no random numbers
+        model = open_clip.create_model(spec.architecture.removeprefix(OPEN_CLIP), load_weights=False, device=device)
         visual: nn.Module = model.visual
         return visual
     if spec.architecture not in TOWERS:
@@ -288,8 +289,8 @@ def fastest_micro_batch(encoder: ImageEncoder, candidates: Sequence[int] = MICRO
 
 
 def load_tower(spec: EncoderSpec, state: dict[str, torch.Tensor]) -> nn.Module:
-    """The tower with these weights; that of a ``clip`` shares them with ``state``."""
-    if spec.architecture != CLIP:
+    """The tower with these weights; one of open_clip's shares them with ``state``."""
+    if spec.architecture in TOWERS:
         tower = create_tower(spec)
         tower.load_state_dict(state)
         return tower
