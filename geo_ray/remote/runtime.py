@@ -17,6 +17,8 @@ from geo_ray.errors import InputError
 MAX_TEMP_BYTES = 40
 LEAST_STORE_BYTES = 2**30
 BLOCKS_PER_CPU = 2  # one that is being written, and one that waits to be read
+BLOCKS_PER_CPU_OF_GPU = 6  # the same of images as they are read (files may take twice what pixels do) and as decoded
+GPUS = "/proc/driver/nvidia/gpus"  # a folder for each
 SHARED_MEMORY = "/dev/shm"  # where Ray has its object store
 
 
@@ -26,8 +28,8 @@ def connected(
 ) -> Iterator[dict[str, float]]:
     """The resources of a Ray that is connected while the context lasts.
 
-    A local one gets room for two blocks of ``block_bytes`` in shared memory for each of its CPUs, as far as there is
-    that much.
+    A local one gets room for two blocks of ``block_bytes`` in shared memory for each of its CPUs, for six where there
+    are GPUs, as far as there is that much.
 
     ``local`` starts one on this machine, with two logical CPUs more than it has cores, so that reading and bookkeeping,
     which mostly wait, run beside a worker a core; it has the GPUs that there are, or as many as it is told to think
@@ -80,15 +82,16 @@ def _start_local(num_cpus: int, block_bytes: int, num_gpus: int | None) -> None:
             num_gpus=num_gpus,
             _temp_dir=_temp_dir(),
             include_dashboard=False,
-            object_store_memory=store_bytes(num_cpus, block_bytes),
+            object_store_memory=store_bytes(num_cpus, block_bytes, bool(num_gpus) or os.path.isdir(GPUS)),
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
 
 
-def store_bytes(num_cpus: int, block_bytes: int) -> int:
+def store_bytes(num_cpus: int, block_bytes: int, with_gpus: bool = False) -> int:
     """Bytes of shared memory for what travels between processes; Ray's own default is a third of the memory."""
-    wanted = max(LEAST_STORE_BYTES, BLOCKS_PER_CPU * num_cpus * block_bytes)
+    blocks_per_cpu = BLOCKS_PER_CPU_OF_GPU if with_gpus else BLOCKS_PER_CPU
+    wanted = max(LEAST_STORE_BYTES, blocks_per_cpu * num_cpus * block_bytes)
     try:
         free = shutil.disk_usage(SHARED_MEMORY).free
     except OSError:  # no Linux

@@ -25,6 +25,11 @@ def test_room_for_two_blocks_a_cpu(monkeypatch, num_cpus, block_bytes, free, exp
     assert store_bytes(num_cpus, block_bytes) == expected
 
 
+def test_images_travel_twice_to_gpus(monkeypatch):
+    monkeypatch.setattr(runtime.shutil, "disk_usage", lambda path: SimpleNamespace(free=64 * GIB))
+    assert store_bytes(18, GIB // 8, with_gpus=True) == 13.5 * GIB
+
+
 def test_a_machine_without_such_a_folder(monkeypatch):
     monkeypatch.setattr(runtime, "SHARED_MEMORY", "/nowhere")
     assert store_bytes(64, GIB) == LEAST_STORE_BYTES
