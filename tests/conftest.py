@@ -24,6 +24,7 @@ MORE_STARTING = (
     "test_lease",
     "test_contracts",
     "test_cells_cli",
+    "test_gpu",
 )
 
 

@@ -230,13 +230,14 @@ def geotag(job: GeotagJob, place: Place, see: Callable[[Answered], None] = lambd
 def _decoding_as_begun(job: GeotagJob, place: Place, num_done: int) -> Place:
     """The place with images decoded where the run has begun to: on GPUs pixels are a little different."""
     ledger, asked = job.work.ledger, job.options.decode
-    begun = ledger.agreed(DECODE) or ("gpu" if place.decode_on_gpu and not num_done else "cpu")
-    if begun == "gpu":
-        if not place.decode_on_gpu and (place.device == "cpu" or asked == "cpu"):
-            raise InputError(f"{ledger.output!r} was begun with images decoded on GPUs; resume it so, on GPUs")
-        ledger.agree(DECODE, begun)
-    elif asked == "gpu":
+    known = (job.options.resume and ledger.agreed(DECODE)) or "cpu"
+    begun = known if num_done else "gpu" if place.decode_on_gpu else "cpu"
+    if begun == "gpu" and not place.decode_on_gpu and (place.device == "cpu" or asked == "cpu"):
+        raise InputError(f"{ledger.output!r} was begun with images decoded on GPUs; resume it so, on GPUs")
+    if begun == "cpu" and asked == "gpu":
         raise InputError(f"{ledger.output!r} was begun with images decoded on CPUs; resume it with --decode cpu")
+    if begun != known:
+        ledger.agree(DECODE, begun)
     return replace(place, decode_on_gpu=begun == "gpu")
 
 
