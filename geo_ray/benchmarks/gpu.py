@@ -191,7 +191,7 @@ def _bulk(table: Path, bundle: str, output: Path, decode: str) -> dict[str, Any]
             memory=resources["memory"],
             memory_per_worker=worker_memory(job),
         )
-        place = with_search(with_decoding(place, options, job.bundle, resources["CPU"]), options, job.bundle)
+        place = with_search(with_decoding(place, options, job.bundle, resources), options, job.bundle)
         manifest = geotag(job, place, done.append)
     wall = time.time() - begun
     first, last = min(one.done_at for one in done), max(one.done_at for one in done)

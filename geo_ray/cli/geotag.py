@@ -67,7 +67,7 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
         "(default: the bundle's on a CPU; on a GPU what is fast there, measured by the first worker)"))  # fmt: skip
     parser.add_argument("--decode", choices=["auto", "cpu", "gpu"], default="auto", help=(
         "where images are decoded: on CPUs, or JPEG by the GPU's own decoder, which changes pixels a little (default: "
-        "gpu where there are fewer than 8 CPUs to a GPU, and for a run that was begun so)"))  # fmt: skip
+        "gpu where A100, A30, H100 or later have fewer than 8 CPUs each, and for a run begun so)"))  # fmt: skip
     add_address(parser)
     parser.add_argument("--workers", type=range_of, default=(None, None), metavar="N|MIN-MAX", help=(
         "actors that hold the model; a range grows with the work, where the cluster has room or adds nodes "
@@ -176,7 +176,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
             gpus_per_worker=arguments.gpus_per_worker, num_index_shards=job.num_index_shards,
             num_index_replicas=options.index_replicas,
         )  # fmt: skip
-        place = with_search(with_decoding(place, options, job.bundle, resources["CPU"]), options, job.bundle)
+        place = with_search(with_decoding(place, options, job.bundle, resources), options, job.bundle)
         if arguments.dry_run:
             print(dry_run_text(job, place, resources["CPU"]))
             return

@@ -153,7 +153,7 @@ class DeviceGallery:
         cosine = torch.empty((len(held), 0), dtype=torch.float64, device=held.device)
         peak = torch.full((len(held), 1), -torch.inf, dtype=torch.float64, device=held.device)
         total = torch.zeros_like(peak)
-        step = max(1, COSINES // max(1, len(held)))
+        step = max(1, COSINES // max(queries.shape))  # few images have many features, which are as large in float64
         for start in range(0, len(self._features), step):
             places = self._features[start : start + step].double()
             if shift is not None:

@@ -6,8 +6,12 @@ decodes: pixels differ a little (``jobs/benchmark.py decoders``), so a run keeps
 
 import io
 import itertools
+import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +26,7 @@ from geo_ray.models.jpeg_data import END, JpegData, jpeg_data
 from geo_ray.models.preprocess import MAX_BYTES
 
 MAX_PIXELS = 2**26  # decoded at a time: 200 MB, and 800 MB while they are scaled
+MAX_SCALE = 40  # of a square's side to its scaled one: of more, CUDA's filter doesn't fit a multiprocessor
 ADOBE = b"\xff\xee"  # the segment by which colours may be other than usual
 USUAL_COMPONENTS = (b"\1", b"\1\2\3", b"\0\1\2")  # grey, and luma with chroma: other numbers may mean other colours
 
@@ -34,6 +39,7 @@ class DeviceDecoder:
 
     def __init__(self, size: int, max_pixels: int, device: str) -> None:
         self._size, self._max_pixels, self._device = size, min(max_pixels, MAX_PIXELS), device
+        self._streams = threading.local()
         try:
             self._decode([_tiny()])
         except RuntimeError as error:
@@ -43,6 +49,22 @@ class DeviceDecoder:
     @torch.inference_mode()
     def __call__(self, contents: Sequence[bytes]) -> list[UInt8[np.ndarray, "size size 3"] | None]:
         """Upright squares as of ``decode_image``, None for what is to be decoded on the CPU, or can't be at all."""
+        with self._stream():
+            return self._answers(contents)
+
+    def _stream(self) -> AbstractContextManager[Any]:
+        """A stream of this thread's own, whose memory no other stream writes to.
+
+        nvJPEG writes by a stream of its own to what this one has freed, which is safe when nothing is under way on it.
+        """
+        if self._device != "cuda":
+            return nullcontext()
+        if not hasattr(self._streams, "own"):
+            self._streams.own = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        context: AbstractContextManager[Any] = torch.cuda.stream(self._streams.own)
+        return context
+
+    def _answers(self, contents: Sequence[bytes]) -> list[UInt8[np.ndarray, "size size 3"] | None]:
         answers: list[UInt8[np.ndarray, "size size 3"] | None] = [None] * len(contents)
         wanted = [(row, found) for row, content in enumerate(contents) if (found := self._suitable(content))]
         for batch in _batches(wanted):
@@ -58,15 +80,17 @@ class DeviceDecoder:
         found = jpeg_data(content)
         if found is None or found.frame.held or found.components not in USUAL_COMPONENTS:
             return None
-        header = found.content[: found.start]
-        num_pixels = found.frame.width * found.frame.height
-        return found if ADOBE not in header and 0 < num_pixels <= self._max_pixels else None
+        width, height = found.frame.width, found.frame.height
+        fits = 0 < width * height <= self._max_pixels and min(width, height) <= MAX_SCALE * self._size
+        return found if fits and ADOBE not in found.content[: found.start] else None
 
     def _decoded(self, batch: list[JpegData]) -> list[torch.Tensor | None]:
         """Each image's pixels (3, H, W) on the device; one that can't be decoded costs the others another try."""
         files = [_bytes(found.content) for found in batch]
         try:
             return self._decode(files)
+        except torch.AcceleratorError:
+            os._exit(1)  # nothing works on the card from now on: who comes after this process finds the image to blame
         except RuntimeError:
             if len(batch) == 1:
                 return [None]
@@ -84,7 +108,11 @@ class DeviceDecoder:
         by_size = sorted(given, key=lambda item: tuple(item[1].shape))
         for _, group in itertools.groupby(by_size, key=lambda item: tuple(item[1].shape)):
             rows, same = zip(*group, strict=True)
-            for row, square in zip(rows, self._scaled(torch.stack([_centre(image) for image in same])), strict=True):
+            try:
+                squares = self._scaled(torch.stack([_centre(image) for image in same]))
+            except torch.OutOfMemoryError:  # beside an encoder that has taken what there was
+                continue
+            for row, square in zip(rows, squares, strict=True):
                 answers[row] = square
         return answers
 

@@ -17,10 +17,10 @@ LOCATORS_PER_CPU = 0.25
 class Place:
     """Workers that hold the graph, and what each takes.
 
-    With GPUs, decoding runs apart on CPU tasks, and ``num_locators`` actors find places by the features, so that GPUs
-    wait for neither; without, one actor runs all stages, which spares moving pixels. With ``search_on_gpu`` what is
-    compared with all features of a head, an index or a gallery is so on the GPUs; locators do what is left. With
-    ``decode_on_gpu`` files travel to the GPUs, which decode what JPEG they can.
+    With GPUs, decoding runs apart on CPU tasks, beside at most ``num_readers`` that read, and ``num_locators`` actors
+    find places by the features, so that GPUs wait for neither; without, one actor runs all stages, which spares moving
+    pixels. With ``search_on_gpu`` what is compared with all features of a head, an index or a gallery is so on the
+    GPUs; locators do what is left. With ``decode_on_gpu`` files travel to the GPUs, which decode what JPEG they can.
     ``num_workers`` is how many there are at least; with ``max_workers`` the pool grows to that while there is work and
     room, or where the cluster can add nodes. ``memory_per_worker``, in bytes, is set aside for each of them.
     Without ``num_index_shards`` each worker searches the index by itself; with them, shard actors do, which take CPUs
@@ -36,6 +36,7 @@ class Place:
     decode_apart: bool = False
     num_locators: int = 0
     cpus_per_locator: float = 0.5
+    num_readers: int | None = None
     search_on_gpu: bool = False
     decode_on_gpu: bool = False
     num_index_shards: int = 0
@@ -75,6 +76,11 @@ class Place:
     def data_cpus(self, cpus: float) -> float:
         """What is left of the cluster's CPUs for Ray Data: its workers, reading and writing."""
         return cpus - self.index_cpus
+
+    def cpus_to_decode(self, cpus: float) -> float:
+        """What workers and locators leave of the cluster's CPUs, to read and to decode."""
+        taken = self.num_workers * self.cpus_per_worker + self.num_locators * self.cpus_per_locator
+        return self.data_cpus(cpus) - taken
 
     @property
     def workers_text(self) -> str:

@@ -102,3 +102,9 @@ def test_work_that_was_lost_counts_as_done_again(tmp_path, monkeypatch):
 )
 def test_a_smaller_cluster_has_fewer_workers(place, resources, workers):
     assert fitting(Place(**place), resources).num_workers == workers
+
+
+@pytest.mark.parametrize(("cpus", "gpus", "readers"), [(18.0, 1.0, 15), (3.0, 2.0, 1), (66.0, 8.0, 56)])
+def test_readers_leave_cpus_to_decode(cpus, gpus, readers):
+    place = Place(num_workers=int(gpus), gpus_per_worker=1.0, decode_apart=True, num_locators=4 if cpus > 4 else 0)
+    assert fitting(place, {"CPU": cpus, "GPU": gpus}).num_readers == readers

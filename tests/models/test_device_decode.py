@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from geo_ray.errors import BundleError
@@ -92,6 +93,21 @@ def test_what_is_left_to_the_cpu(kind):
     left, square = on_device(OTHERS[kind], good)
     assert left is None
     np.testing.assert_array_equal(square, on_device(good)[0])
+
+
+@pytest.mark.parametrize(("side", "there"), [(320, True), (321, False)])
+def test_what_is_scaled_by_more_than_a_gpu_can(side, there):
+    (square,) = on_device(jpeg(smooth(side, side + 50)), size=8)
+    assert (square is not None) == there
+
+
+def test_no_memory_to_scale_in(monkeypatch):
+    def no_memory(*arguments, **settings):
+        raise torch.OutOfMemoryError
+
+    decoder = DeviceDecoder(SIZE, 10**6, "cpu")
+    monkeypatch.setattr(device_decode.functional, "interpolate", no_memory)
+    assert decoder([jpeg(smooth(100, 80))]) == [None]
 
 
 def test_one_that_the_device_refuses_costs_no_other(monkeypatch):

@@ -27,7 +27,8 @@ from geo_ray.pipeline.columns import KILLS_WORKER, Batch, num_rows
 from geo_ray.remote_files import Verdict, judge
 
 MAX_RAW_BYTES = 64 * 2**20  # of a block's image files; of larger ones pixels travel, whose size is known
-MAX_RAW_BYTES_APART = 192 * 2**20  # where others decode, who are to have it all
+MAX_RAW_BYTES_APART = 192 * 2**20  # where tasks decode, who are to have it all
+MAX_RAW_BYTES_TO_GPU = 2**30  # where GPUs do: files of 2 MB on average, of 4 MB in the smaller blocks of --decode gpu
 MAX_PIXEL_BYTES = 96 * 2**20  # of a block
 MAX_ROWS = 512  # of a block
 READ_TRIES = 3  # of a shard that can't be opened

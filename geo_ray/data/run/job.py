@@ -37,6 +37,7 @@ from geo_ray.remote.shard_group import index_runtime
 FEW = 8192  # inputs that are counted before a run begins; of more, blocks are as large as they get
 BLOCKS_PER_SHARD = 4  # of named images, about: the last block of a shard is seldom full, and fills no micro-batch
 ROWS_PER_BLOCK = "rows_per_block"
+ROWS_OF_FILES = 256  # in a block, as many as GPUs mostly take at once
 MANIFEST_OPTIONS = ("top_k", "max_problem_share", "exif", "max_pixels")
 MANIFEST_ENTRIES = ("ref", "kind", "description", "licence", "fingerprint", "encoder_fingerprint")  # of the bundle
 
@@ -115,6 +116,8 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     settings = {
         ROWS_PER_BLOCK: rows_per_block(pixel_bytes, options.micro_batch or bundle.encoder.micro_batch, num_rows)
     }
+    if options.decode == "gpu":  # whole files travel, which may be large
+        settings[ROWS_PER_BLOCK] = min(settings[ROWS_PER_BLOCK], ROWS_OF_FILES)
     if not dry_run:
         settings = ledger.claim(_key(options, bundle, index), options.resume, settings)
     size = settings[ROWS_PER_BLOCK]

@@ -9,6 +9,7 @@ next one does: that a block is done is decided by the record alone.
 
 import contextlib
 import gc
+import math
 import pickle
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError, RayTaskError
 from tqdm import tqdm
@@ -31,6 +32,7 @@ from geo_ray.data.record.prediction_files import Inventory
 from geo_ray.data.run.block_reader import (
     MAX_RAW_BYTES,
     MAX_RAW_BYTES_APART,
+    MAX_RAW_BYTES_TO_GPU,
     BlockReader,
     list_shards,
     read_blocks,
@@ -49,9 +51,9 @@ from geo_ray.remote.place import Place, beside_driver
 MAX_PASSES = 5  # in a row that commit nothing new
 PAUSE_S = 10.0  # before the second of these, twice that before the third: nodes that died are noticed after 30 s
 ATTENDED_EVERY_S = 0.5
-# Different for steps that follow each other, or Ray Data runs both in one task; where decoding is apart, both together
+# Different for steps that follow each other, or Ray Data runs both in one task; where decoding is apart, all together
 # take a CPU, as a reader that has none to hand its blocks to goes on holding its own.
-CPUS_TO_LIST, CPUS_TO_READ, CPUS_TO_READ_APART, CPUS_TO_DECODE = 0.01, 0.5, 0.25, 0.75
+CPUS_TO_LIST, CPUS_TO_READ, CPUS_TO_READ_APART, CPUS_TO_DECODE = 0.01, 0.5, 0.25, 0.74
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
         num_views=work.num_views,
         rows_per_block=work.rows_per_block,
         rows_per_batch=place.batch_size,
-        max_raw_bytes=MAX_RAW_BYTES_APART if place.decode_apart else MAX_RAW_BYTES,
+        max_raw_bytes=_max_raw_bytes(place),
     )
     listing = {"inputs": work.inputs, "options": work.options, "done": done, "coordinator": coordinator}
     steps = [
@@ -85,6 +87,7 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
             read_blocks,
             {"reader": reader, "coordinator": coordinator},
             CPUS_TO_READ_APART if place.decode_apart else CPUS_TO_READ,
+            max_tasks=place.num_readers if place.decode_apart else None,
         ),
     ]
     if place.decode_apart and not place.decode_on_gpu:
@@ -108,6 +111,13 @@ def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any
         _workers(encoder, coordinator, place.cpus_per_worker, Pool.of_workers(place)),
         _workers(locator, coordinator, place.cpus_per_locator, Pool(place.num_locators)),
     )
+
+
+def _max_raw_bytes(place: Place) -> int:
+    """Bytes of a block's files that are not decoded where they are read."""
+    if place.decode_on_gpu:
+        return MAX_RAW_BYTES_TO_GPU
+    return MAX_RAW_BYTES_APART if place.decode_apart else MAX_RAW_BYTES
 
 
 def _workers(made_by: Callable[..., Any], coordinator: Any, num_cpus: int | float, pool: "Pool") -> "Step":
@@ -134,12 +144,16 @@ class Pool:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a stream: a function of tasks or, with a ``pool``, a class of actors; what it is given; its CPUs."""
+    """A step of a stream: a function of tasks or, with a ``pool``, a class of actors; what it is given; its CPUs.
+
+    There are at most ``max_tasks`` at a time, or as many as there is room for.
+    """
 
     function: Callable[..., Any]
     settings: dict[str, Any]
     num_cpus: int | float
     pool: Pool | None = None
+    max_tasks: int | None = None
 
 
 def stream(*steps: Step) -> Dataset:
@@ -154,7 +168,8 @@ def stream(*steps: Step) -> Dataset:
 def _added(rows: Dataset, step: Step) -> Dataset:
     one = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": step.num_cpus}
     if step.pool is None:
-        return rows.map_batches(step.function, fn_kwargs=step.settings, **one)
+        tasks = TaskPoolStrategy(size=step.max_tasks)
+        return rows.map_batches(step.function, fn_kwargs=step.settings, compute=tasks, **one)
     return rows.map_batches(
         step.function,
         fn_constructor_kwargs=step.settings,
@@ -230,9 +245,11 @@ def answer_all(
 def fitting(place: Place, resources: dict[str, float]) -> Place:
     """The place with as many workers as there is room for now, at least one: a node may have gone since it was planned.
 
-    Of more, some would wait for ever, and so would the blocks that they had when their node died.
+    Of more, some would wait for ever, and so would the blocks that they had when their node died. Readers are few
+    enough to leave three quarters of the other CPUs to those who decode.
     """
-    return replace(place, num_workers=max(1, min(place.num_workers, place.room(resources))))
+    fitted = replace(place, num_workers=max(1, min(place.num_workers, place.room(resources))))
+    return replace(fitted, num_readers=max(1, math.floor(fitted.cpus_to_decode(resources.get("CPU", 0.0)))))
 
 
 def _try_pass(

@@ -20,6 +20,7 @@ from geo_ray.remote.place import Place
 
 LIBRARIES_BYTES = 600 * 2**20  # resident in a worker that has loaded a bundle of 20 MB
 BUNDLE_COPIES = 3  # of the weights: as read, as the tower has them, and in the dtype that it computes in
+WITH_DECODER = tuple(f"accelerator_type:{name}" for name in ("A100", "A30", "H100", "H200", "GH200", "B200", "GB200"))
 CPUS_FOR_A_GPU = 8  # decode 2,700 photos of 640 x 480 a second, as many as an H200 encodes by ViT-L/14
 NUM_TIMED = 32  # blank images that the rate is estimated from
 
@@ -97,14 +98,15 @@ def with_search(place: Place, options: GeotagOptions, bundle: Bundle) -> Place:
         raise InputError("--search gpu needs a GPU, and Ray knows of none; leave it out")
     if wanted == "gpu" and not local:
         raise InputError("--search gpu is for the bundle's own places: leave it out with --index, and of features")
-    fits = wanted == "gpu" or fits_gpu(bundle)
-    return replace(place, search_on_gpu=place.device != "cpu" and local and wanted != "cpu" and fits)
+    if place.device == "cpu" or not local or wanted == "cpu":
+        return place
+    return replace(place, search_on_gpu=wanted == "gpu" or fits_gpu(bundle))
 
 
-def with_decoding(place: Place, options: GeotagOptions, bundle: Bundle, cpus: float) -> Place:
+def with_decoding(place: Place, options: GeotagOptions, bundle: Bundle, resources: dict[str, float]) -> Place:
     """The place with images decoded on GPUs or not, as the options say; ``InputError`` where that can't be.
 
-    By default they are where a GPU has so few CPUs that those would keep it waiting.
+    By default they are where a GPU that has a decoder in hardware has so few CPUs that those would keep it waiting.
     """
     wanted, fast = options.decode, bundle.encoder.preprocessing == "fast"
     if wanted == "gpu" and place.device == "cpu":
@@ -113,9 +115,10 @@ def with_decoding(place: Place, options: GeotagOptions, bundle: Bundle, cpus: fl
         raise InputError(
             f"--decode gpu: {bundle.ref} has the exact pixels of {bundle.encoder.preprocessing}, which are made on CPUs"
         )
-    num_gpus = place.num_workers * place.gpus_per_worker
-    short = num_gpus > 0 and cpus / num_gpus < CPUS_FOR_A_GPU
-    return replace(place, decode_on_gpu=wanted == "gpu" or (wanted == "auto" and fast and short))
+    num_gpus = (place.max_workers or place.num_workers) * place.gpus_per_worker
+    short = num_gpus > 0 and resources["CPU"] / num_gpus < CPUS_FOR_A_GPU
+    able = any(name.startswith(WITH_DECODER) for name in resources)
+    return replace(place, decode_on_gpu=wanted == "gpu" or (wanted == "auto" and fast and short and able))
 
 
 def worker_memory(job: GeotagJob) -> int:

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -208,15 +207,9 @@ class BlockAnswerer(BlockWorker):
             self._seconds.inc(taken, {"stage": stage}) if taken > 0 else None
 
 
-@lru_cache(maxsize=1)
-def _decoder(head: bytes, rows_per_batch: int, coordinator: Any) -> BlockDecoder:
-    """This process' decoder."""
-    return BlockDecoder(pickle.loads(head), rows_per_batch, coordinator)
-
-
 def decode_blocks(rows: pa.Table, head: bytes, rows_per_batch: int, coordinator: Any) -> pa.Table:
     """The block in this row, decoded by the pickled graph; a task."""
-    return _decoder(head, rows_per_batch, coordinator)(rows)
+    return BlockDecoder(pickle.loads(head), rows_per_batch, coordinator)(rows)
 
 
 def rows_of(images: Images, span: Span) -> Iterator[tuple[int, Batch]]:

@@ -61,11 +61,12 @@ def test_what_can_not_be(place, settings):
         placed(place, "gpu", **settings)
 
 
-def decoded(place, decode="auto", cpus=16.0, preprocessing="fast"):
+def decoded(place, decode="auto", cpus=16.0, preprocessing="fast", card="H100"):
     options = GeotagOptions(inputs=("photos",), output="out", decode=decode)
     bundle = open_bundle("earth-tiny")
     bundle = replace(bundle, encoder=replace(bundle.encoder, preprocessing=preprocessing))
-    return with_decoding(place, options, bundle, cpus).decode_on_gpu
+    resources = {"CPU": cpus, "GPU": 8.0, f"accelerator_type:{card}": 1.0}
+    return with_decoding(place, options, bundle, resources).decode_on_gpu
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,16 @@ def decoded(place, decode="auto", cpus=16.0, preprocessing="fast"):
 )  # fmt: skip
 def test_gpus_with_few_cpus_decode(decode, num_workers, cpus, on_gpu):
     assert decoded(replace(GPU, num_workers=num_workers), decode, cpus) == on_gpu
+
+
+def test_gpus_without_a_decoder_leave_it_to_cpus():
+    assert decoded(GPU, cpus=4.0, card="A100-40G")
+    assert not decoded(GPU, cpus=4.0, card="T4")
+    assert decoded(GPU, "gpu", card="T4")
+
+
+def test_workers_that_may_come_count():
+    assert decoded(replace(GPU, max_workers=8), cpus=32.0)
 
 
 def test_exact_pixels_are_made_on_cpus():
