@@ -315,8 +315,8 @@ def _pass(
     rows = answered_blocks(work, place, runtime, coordinator, held)
     rows.context.custom_execution_callback_classes.append(EndsWhenShort)
     with warnings.catch_warnings():
-        # How many blocks there are isn't known before; that some workers have nothing to do then is no fault.
-        warnings.filterwarnings("ignore", "The minimum number of concurrent actors")
+        # How much there is isn't known before; that some workers or readers have nothing to do then is no fault.
+        warnings.filterwarnings("ignore", "The (minimum|maximum) number of concurrent (actors|tasks)")
         for batch in rows.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
             if not listed.complete and time.monotonic() > asked_at + 1:
                 listed, asked_at = ray.get(coordinator.listed.remote()), time.monotonic()
