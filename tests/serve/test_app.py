@@ -21,7 +21,6 @@ from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local, slices
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.serve.app import (
-    NUM_INGRESS_STAGES,
     GraphThread,
     ServeConfig,
     build_app,
@@ -144,7 +143,7 @@ class TestParts:
     """What the deployments are made of, without Serve."""
 
     def test_split_graph_answers_as_the_whole(self, crops, expected):
-        head, tail = graph_of(open_bundle(BUNDLE)).split(NUM_INGRESS_STAGES)
+        head, tail = graph_of(open_bundle(BUNDLE)).split_at_pixels()
         decode, answer = head.build(Runtime()), tail.build(Runtime())
         decoded = [decode(row) for row in slices(batch_of([*crops, b"text"]), 1)]
         assert "bytes" not in decoded[0]
@@ -154,7 +153,7 @@ class TestParts:
         assert list(answers["problem"]) == [""] * NUM_CROPS + ["undecodable"]
 
     def test_graph_thread_answers_as_the_graph(self, crops):
-        head, _ = graph_of(open_bundle(BUNDLE)).split(NUM_INGRESS_STAGES)
+        head, _ = graph_of(open_bundle(BUNDLE)).split_at_pixels()
         thread = GraphThread(head, Runtime())
         answer = asyncio.run(thread(batch_of(crops[:3])))
         np.testing.assert_array_equal(answer["pixels"], head.build(Runtime())(batch_of(crops[:3]))["pixels"])
