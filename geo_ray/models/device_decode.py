@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image
+from PIL import Image
 from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from geo_ray.errors import BundleError
-from geo_ray.models.image_files import DAMAGE
 from geo_ray.models.jpeg_data import END, JpegData, jpeg_data
-from geo_ray.models.preprocess import MAX_BYTES
+from geo_ray.models.picture import orientation_of
+from geo_ray.models.preprocess import MAX_BYTES, UPRIGHT
 
 MAX_PIXELS = 2**26  # decoded at a time: 200 MB, and 800 MB while they are scaled
 MAX_SCALE = 40  # of a square's side to its scaled one: of more, CUDA's filter doesn't fit a multiprocessor
@@ -70,7 +70,7 @@ class DeviceDecoder:
         for batch in _batches(wanted):
             pixels = self._decoded([found for _, found in batch])
             for (row, found), square in zip(batch, self._squares(pixels), strict=True):
-                answers[row] = None if square is None else _upright(square, _orientation(found.exif))
+                answers[row] = None if square is None else _upright(square, found.exif)
         return answers
 
     def _suitable(self, content: bytes) -> JpegData | None:
@@ -143,28 +143,16 @@ def _centre(image: torch.Tensor) -> torch.Tensor:
     return image[:, top : top + side, left : left + side]
 
 
-def _orientation(exif: bytes) -> int:
-    """EXIF orientation; 1, as stored, where there is none or it can't be read."""
-    if not exif:
-        return 1
+def _upright(square: UInt8[np.ndarray, "size size 3"], exif: bytes) -> UInt8[np.ndarray, "size size 3"]:
+    """The square turned as its EXIF says."""
+    turn = UPRIGHT.get(orientation_of(lambda: _loaded(exif))) if exif else None
+    return square if turn is None else np.asarray(Image.fromarray(square).transpose(turn))
+
+
+def _loaded(exif: bytes) -> Image.Exif:
     held = Image.Exif()
-    try:
-        held.load(exif)
-        value = held.get(ExifTags.Base.Orientation)
-    except DAMAGE:  # broken metadata beside good pixels are common in the wild
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def _upright(square: UInt8[np.ndarray, "size size 3"], orientation: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The square turned by its EXIF orientation (CIPA DC-008, 4.6.5)."""
-    if orientation in (5, 6, 7, 8):
-        square = square.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        square = square[::-1]
-    if orientation in (2, 3, 6, 7):
-        square = square[:, ::-1]
-    return square
+    held.load(exif)
+    return held
 
 
 def _tiny() -> torch.Tensor:

@@ -2,9 +2,10 @@
 
 import io
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from PIL import ExifTags, ImageChops, ImageFile, TiffImagePlugin
+from PIL import ExifTags, Image, ImageChops, ImageFile, TiffImagePlugin
 
 from geo_ray.models import png_data
 from geo_ray.models.image_files import DAMAGE, open_image
@@ -44,12 +45,17 @@ class Picture:
         check_values(self.image)
 
     def orientation(self) -> int:
-        """EXIF orientation of the loaded image; 1, as stored, where there is none or it can't be read."""
-        try:
-            value = self.image.getexif().get(ExifTags.Base.Orientation)
-        except DAMAGE:  # broken metadata beside good pixels are common in the wild
-            return 1
-        return value if isinstance(value, int) else 1
+        """EXIF orientation of the loaded image; see ``orientation_of``."""
+        return orientation_of(self.image.getexif)
+
+
+def orientation_of(read: Callable[[], Image.Exif]) -> int:
+    """The orientation in the EXIF that this reads; 1, as stored, where there is none or it can't be read."""
+    try:
+        value = read().get(ExifTags.Base.Orientation)
+    except DAMAGE:  # broken metadata beside good pixels are common in the wild
+        return 1
+    return value if isinstance(value, int) else 1
 
 
 def open_picture(content: bytes) -> Picture:
