@@ -107,7 +107,7 @@ class Place:
                 f"{math.floor(memory / self.memory_per_worker)} workers, or less memory for each"
             )
         left = self.data_cpus(cpus) - self.num_locators * self.cpus_per_locator
-        if self.num_workers * self.cpus_per_worker + 1 > left:
+        if self.cpus_to_decode(cpus) < 1:
             index = f" and an index that takes {self.index_cpus:g}" if self.index_cpus else ""
             raise InputError(
                 f"{self.num_workers} workers of {self.cpus_per_worker} CPUs{index} leave none of the cluster's "
@@ -164,7 +164,7 @@ def plan(
         most = math.floor(min(most, memory / memory_per_worker))
     place = replace(index, num_workers=num_workers or max(1, most), max_workers=max_workers)
     if gpus > 0:  # where a worker and a reader leave no CPU for locators, workers find the places themselves
-        left = place.data_cpus(cpus) - place.num_workers * place.cpus_per_worker - 1
+        left = place.cpus_to_decode(cpus) - 1
         wanted = max(1, round(place.data_cpus(cpus) * LOCATORS_PER_CPU))
         place = replace(place, num_locators=max(0, min(wanted, math.floor(left / place.cpus_per_locator))))
     place.check(cpus, memory)
