@@ -4,6 +4,7 @@ Shares are of the nearest bound: of the tower alone, and of decoding, by the CPU
 are random: right in cost, not in answers. ``SMOKE`` does the same with little work, on a CPU where there is no GPU.
 """
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -209,26 +210,25 @@ def _bulk(table: Path, bundle: str, output: Path, decode: str) -> dict[str, Any]
     }
 
 
-class _busy:
+@contextlib.contextmanager
+def _busy() -> Iterator[list[tuple[float, float, float]]]:
     """Samples, while the context lasts, of when and how busy (in percent) the GPU and all CPUs are."""
+    samples, ended = list[tuple[float, float, float]](), threading.Event()
 
-    def __enter__(self) -> list[tuple[float, float, float]]:
-        self._samples: list[tuple[float, float, float]] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-        return self._samples
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
+    def sample() -> None:
         psutil.cpu_percent()
         going_on = True
         while going_on:
-            going_on = not self._ended.wait(SAMPLE_EVERY_S)
-            self._samples.append((time.time(), _gpu_percent(), psutil.cpu_percent()))
+            going_on = not ended.wait(SAMPLE_EVERY_S)
+            samples.append((time.time(), _gpu_percent(), psutil.cpu_percent()))
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _gpu_percent() -> float:
