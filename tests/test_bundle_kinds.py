@@ -11,7 +11,8 @@ import pytest
 from geo_ray.cli import main
 from geo_ray.data.calibrate import calibrate
 from geo_ray.data.record.output_tables import prediction_table
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.data.sources import SourceOptions, fetch, input_batches, list_inputs, num_views
 from geo_ray.errors import InputError
 from geo_ray.geo.sphere import great_circle_km

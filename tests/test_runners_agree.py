@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from geo_ray.data.record.output_tables import prediction_table
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.data.sources import list_inputs, read_bytes
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.columns import source_batch

@@ -24,8 +24,9 @@ from PIL import Image
 from geo_ray.benchmarks.decoders import MAX_PIXELS, PHOTOS, QUALITY
 from geo_ray.benchmarks.workload import write_table, write_vit_bundle
 from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
 from geo_ray.data.run.plan import with_decoding, with_search, worker_memory
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.data.run.worker import Answered
 from geo_ray.models.bundle import WEIGHTS, open_bundle
 from geo_ray.models.clip import TOWER, fastest_micro_batch, inference_dtype, load_tower, open_encoder, read_weights

@@ -30,8 +30,9 @@ from geo_ray.benchmarks.disturbance import TOLERANCE, differences
 from geo_ray.benchmarks.many_inputs import crops
 from geo_ray.benchmarks.rows import say, write_json
 from geo_ray.data.record.ledger import EVENTS, PREDICTIONS
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
 from geo_ray.data.run.plan import worker_memory
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.pipeline.columns import KILLS_WORKER, Batch, Column
 from geo_ray.pipeline.graph import Graph
 from geo_ray.pipeline.stage import Runtime, Stage, StageSpec

@@ -29,7 +29,7 @@ from geo_ray.data.record.blocks import Block
 from geo_ray.data.record.ledger import PARTS, SUFFIX, Ledger
 from geo_ray.data.record.output_tables import prediction_table
 from geo_ray.data.record.prediction_files import BLOCKS_PER_FILE, Inventory, parquet_bytes, settle
-from geo_ray.data.run.job import BLOCKS_PER_SHARD
+from geo_ray.data.run.preparation import BLOCKS_PER_SHARD
 from geo_ray.data.run.settling import BackgroundSettler
 from geo_ray.pipeline.columns import ANSWER, source_batch
 

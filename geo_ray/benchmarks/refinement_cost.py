@@ -9,8 +9,8 @@ from typing import Any
 import ray
 
 from geo_ray.benchmarks.workload import write_photos, write_table, write_vit_bundle
-from geo_ray.data.run.job import GeotagOptions, prepare
 from geo_ray.data.run.pipeline import answer_all
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.index.split import split_index
 from geo_ray.models.bundle import INDEX
 from geo_ray.pipeline.stage import Runtime

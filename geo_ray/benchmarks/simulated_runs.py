@@ -15,8 +15,9 @@ from typing import Any
 from geo_ray.benchmarks.simulated_gpu import SleepingDecode, SleepingEncode, busy
 from geo_ray.benchmarks.workload import write_crops
 from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES
-from geo_ray.data.run.job import GeotagJob, GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
 from geo_ray.data.run.pipeline import CPUS_TO_DECODE
+from geo_ray.data.run.preparation import GeotagJob, GeotagOptions, prepare
 from geo_ray.data.sources import SourceOptions
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.graph import Graph

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import torch
 
 from geo_ray.data.record.output_tables import SCHEMA, prediction_table
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.data.sources import Input, fetch, input_batches, list_inputs
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.columns import Batch, source_batch

@@ -143,8 +143,8 @@ def _source_options(arguments: argparse.Namespace) -> Any:
 
 def _geotag_bulk(arguments: argparse.Namespace) -> None:
     from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES
-    from geo_ray.data.run.job import GeotagOptions, geotag, prepare, summary_text
     from geo_ray.data.run.plan import dry_run_text, plan_text, with_decoding, with_search, worker_memory
+    from geo_ray.data.run.preparation import GeotagOptions, prepare
     from geo_ray.remote.place import plan
     from geo_ray.remote.runtime import connected
 
@@ -169,7 +169,9 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
     job = prepare(options, dry_run=arguments.dry_run)
     num_workers, max_workers = arguments.workers
     asked = arguments.worker_memory
-    with connected(arguments.address, block_bytes=MAX_PIXEL_BYTES) as resources:
+    with connected(arguments.address, block_bytes=MAX_PIXEL_BYTES, module="geo_ray.data.run.job") as resources:
+        from geo_ray.data.run.job import geotag, summary_text
+
         place = plan(
             resources["CPU"], resources.get("GPU", 0), num_workers, arguments.batch_size, max_workers=max_workers,
             memory=resources["memory"], memory_per_worker=worker_memory(job) if asked is None else int(asked * 2**30),

@@ -1,16 +1,17 @@
 """Connecting to Ray."""
 
 import contextlib
+import importlib
 import logging
 import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 import ray
 import ray._private.worker
-import ray.data
 
 from geo_ray.errors import InputError
 
@@ -24,9 +25,15 @@ SHARED_MEMORY = "/dev/shm"  # where Ray has its object store
 
 @contextlib.contextmanager
 def connected(
-    address: str, num_cpus: int | None = None, block_bytes: int = 0, num_gpus: int | None = None
+    address: str,
+    num_cpus: int | None = None,
+    block_bytes: int = 0,
+    num_gpus: int | None = None,
+    module: str = "ray.data",
 ) -> Iterator[dict[str, float]]:
     """The resources of a Ray that is connected while the context lasts.
+
+    ``module`` is what will be run on it, which this process imports while Ray starts.
 
     A local one gets room for two blocks of ``block_bytes`` in shared memory for each of its CPUs, for six where there
     are GPUs, as far as there is that much.
@@ -40,6 +47,7 @@ def connected(
         address = os.environ.get("RAY_ADDRESS", "local")
     # Errors that matter are raised where results are asked for; others are of Ray's own actors, when they are killed.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
     with _reports_to_nowhere():
         if address == "local":
             _start_local(num_cpus or (os.cpu_count() or 1) + 2, block_bytes, num_gpus)
@@ -131,7 +139,9 @@ def _stderr_to_nowhere() -> Iterator[None]:
 
 def _quiet_data() -> None:
     """Ray Data's settings for long jobs: quiet where nobody watches, and patience with nodes that take long to come."""
-    context = ray.data.DataContext.get_current()
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
     context.execution_no_progress_timeout_s = 7200
     context.max_consecutive_actor_init_deaths = 3
     context.issue_detectors_config.detectors = []  # they warn in paragraphs, of memory that our workers do take

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import ray
 
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.remote.place import Place
 from geo_ray.remote.shard_actors import NAMESPACE
 from tests.remote.clusters import cluster

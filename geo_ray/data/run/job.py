@@ -5,182 +5,32 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 from geo_ray import __version__
 from geo_ray.data.record.lease import Lease
-from geo_ray.data.record.ledger import DECODE, MICRO_BATCH, Ledger, RunKey
+from geo_ray.data.record.ledger import DECODE, MICRO_BATCH, Ledger
 from geo_ray.data.record.output_tables import BYTES_PER_ANSWER, feature_table, prediction_table
 from geo_ray.data.record.prediction_files import Inventory, settle
 from geo_ray.data.record.rehearsal import check_room, rehearse
-from geo_ray.data.run.block_reader import rows_per_block
 from geo_ray.data.run.coordinator import Listed
-from geo_ray.data.run.pipeline import Outcome, Work, answer_all
+from geo_ray.data.run.pipeline import Outcome, answer_all
+from geo_ray.data.run.preparation import GeotagJob
 from geo_ray.data.run.progress import RunProgress
 from geo_ray.data.run.settling import BackgroundSettler
 from geo_ray.data.run.signals import stopped_by_signals
 from geo_ray.data.run.worker import Answered
-from geo_ray.data.sources import SourceOptions, Sources, open_sources
 from geo_ray.data.sources.left_out import left_out_text
 from geo_ray.errors import ErrorBudgetError, InputError, RunStoppedError
-from geo_ray.index.index_folder import check_info, read_info
-from geo_ray.models.bundle import INDEX, Bundle, open_bundle
 from geo_ray.pipeline.columns import HAS_LOCATION
-from geo_ray.pipeline.graph import check_exif, embedding_graph, graph_of
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
-from geo_ray.remote.shard_files import ShardSet, find_shards
 from geo_ray.remote.shard_group import index_runtime
 
-FEW = 8192  # inputs that are counted before a run begins; of more, blocks are as large as they get
-BLOCKS_PER_SHARD = 4  # of named images, about: the last block of a shard is seldom full, and fills no micro-batch
-ROWS_PER_BLOCK = "rows_per_block"
-ROWS_OF_FILES = 256  # in a block, as many as GPUs mostly take at once
 MANIFEST_OPTIONS = ("top_k", "max_problem_share", "exif", "max_pixels")
 MANIFEST_ENTRIES = ("ref", "kind", "description", "licence", "fingerprint", "encoder_fingerprint")  # of the bundle
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeotagOptions:
-    """What to geotag, with what, and where the answers go."""
-
-    inputs: tuple[str, ...]
-    output: str
-    bundle: str = "earth-tiny"
-    top_k: int | None = None
-    sources: SourceOptions = field(default_factory=SourceOptions)
-    index: str | None = None  # searched on shard actors in place of the bundle's own in each worker
-    index_replicas: int = 1
-    features: bool = False  # write image features in place of answers
-    dtype: str = "auto"  # what the tower computes in: float32, bfloat16, float16, or what the device is fast in
-    exif: str = "ignore"  # photos that carry a position: ignore it, skip them, or compare it with the answer
-    max_pixels: int | None = None  # of an image, as ``decode_image`` counts; None: as many as the bundle says
-    micro_batch: int | None = None  # images that the tower sees at once; None: see ``Encode``
-    search: str = "auto"  # where places are searched: on cpu or gpu, with the same answers
-    decode: str = "auto"  # where images are decoded: on cpu or gpu, the same for all of a run
-    resume: bool = False
-    max_problem_share: float = 0.1  # above it the job fails, after all answers are written
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_problem_share <= 1:
-            raise InputError(f"max_problem_share={self.max_problem_share} must be from 0 to 1")
-        if self.max_pixels is not None and self.max_pixels < 1:
-            raise InputError(f"max_pixels={self.max_pixels} must be at least 1")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise InputError(f"micro_batch={self.micro_batch} must be at least 1")
-        for name in ("search", "decode"):
-            if getattr(self, name) not in ("auto", "cpu", "gpu"):
-                raise InputError(f"{name}={getattr(self, name)!r} must be auto, cpu or gpu")
-        check_exif(self.exif)
-        if self.features and self.exif != "ignore":
-            raise InputError(f"exif={self.exif!r} is for answers; leave it out where features are written")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeotagJob:
-    """A run whose every part is known to be usable. ``work`` has a ledger that was claimed, unless for a dry run."""
-
-    options: GeotagOptions
-    bundle: Bundle
-    index: ShardSet | None  # what shard actors are to search
-    sources: Sources
-    work: Work
-    num_rows: int  # inputs there are at least: only a few are counted before the run
-
-    @property
-    def num_index_shards(self) -> int:
-        """How many shards are to be put on actors."""
-        return len(self.index.shards) if self.index else 0
-
-
-def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
-    """The job of these options; claims the output unless ``dry_run``. Needs no Ray.
-
-    Raises ``InputError``, ``BundleError`` or ``OutputError``.
-    """
-    bundle = open_bundle(options.bundle)
-    index = find_index(options.index, bundle) if options.index else None
-    sources = open_sources(options.inputs, options.sources)
-    views = sources.num_views
-    if options.features:
-        graph = embedding_graph(bundle, views, options.dtype, options.max_pixels, options.micro_batch)
-    else:
-        encoding = options.max_pixels, options.micro_batch
-        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, *encoding)
-    ledger = Ledger(options.output)
-    few, all_counted = _count_few(sources)
-    pixel_bytes = views * 3 * bundle.encoder.image_size**2
-    num_rows = few if all_counted else None
-    settings = {
-        ROWS_PER_BLOCK: rows_per_block(pixel_bytes, options.micro_batch or bundle.encoder.micro_batch, num_rows)
-    }
-    if options.decode == "gpu":  # whole files travel, which may be large
-        settings[ROWS_PER_BLOCK] = min(settings[ROWS_PER_BLOCK], ROWS_OF_FILES)
-    if not dry_run:
-        settings = ledger.claim(_key(options, bundle, index), options.resume, settings)
-    size = settings[ROWS_PER_BLOCK]
-    work = Work(
-        inputs=options.inputs,
-        options=replace(options.sources, rows_per_shard=BLOCKS_PER_SHARD * size),
-        num_views=views,
-        graph=graph,
-        ledger=ledger,
-        rows_per_block=size,
-        features=options.features,
-    )
-    return GeotagJob(options=options, bundle=bundle, index=index, sources=sources, work=work, num_rows=few)
-
-
-def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunKey:
-    return RunKey(
-        bundle_fingerprint=bundle.fingerprint,
-        top_k=options.top_k,
-        inputs=options.inputs,
-        features=options.features,
-        views_by=options.sources.views_by,
-        image_column=options.sources.image_column,
-        id_column=options.sources.id_column,
-        image_folder=options.sources.image_folder,
-        dtype=options.dtype,
-        index=index.generation if index else "",
-        exif=options.exif,
-        max_pixels=options.max_pixels,
-        micro_batch=options.micro_batch,
-    )
-
-
-def _count_few(sources: Sources) -> tuple[int, bool]:
-    """How many inputs there are at least, and whether these are all; only a few are counted."""
-    num_rows = 0
-    for shard in sources.shards():
-        if shard.num_rows is None:
-            return num_rows, False
-        num_rows += shard.num_rows
-        if num_rows >= FEW:
-            return num_rows, False
-    return num_rows, True
-
-
-def find_index(address: str, bundle: Bundle) -> ShardSet:
-    """The shards of the index at an address, for searches of this bundle; ``InputError`` or ``BundleError`` otherwise.
-
-    Only its manifest is read.
-    """
-    if bundle.kind != "cells":
-        raise InputError(f"bundle {bundle.ref} is of kind {bundle.kind}, which searches no index; leave out --index")
-    index, own = find_shards(address), read_info(bundle.path(INDEX))
-    check_info(
-        index.address,
-        index.whole,
-        num_features=bundle.num_features,
-        num_cells=own.num_cells,
-        metric=own.metric,
-        encoder_fingerprint=bundle.encoder_fingerprint,
-        with_hubness=bundle.refinement.measure == "csls",
-    )
-    return index
 
 
 def geotag(job: GeotagJob, place: Place, see: Callable[[Answered], None] = lambda answered: None) -> dict[str, Any]:

@@ -39,12 +39,11 @@ from geo_ray.data.run.block_reader import (
 )
 from geo_ray.data.run.coordinator import Coordinator, Listed
 from geo_ray.data.run.loading import Worker
+from geo_ray.data.run.preparation import Work
 from geo_ray.data.run.stalls import EndsWhenShort
 from geo_ray.data.run.transport import unpacked
 from geo_ray.data.run.worker import ENCODED, Answered, BlockAnswerer, BlockEncoder, decode_blocks
-from geo_ray.data.sources import SourceOptions
 from geo_ray.errors import GeoRayError, OutputError, RunStoppedError
-from geo_ray.pipeline.graph import Graph
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place, beside_driver
 
@@ -54,19 +53,6 @@ ATTENDED_EVERY_S = 0.5
 # Different for steps that follow each other, or Ray Data runs both in one task; where decoding is apart, all together
 # take a CPU, as a reader that has none to hand its blocks to goes on holding its own.
 CPUS_TO_LIST, CPUS_TO_READ, CPUS_TO_READ_APART, CPUS_TO_DECODE = 0.01, 0.5, 0.25, 0.74
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a run answers, how, and where to."""
-
-    inputs: tuple[str, ...]
-    options: SourceOptions
-    num_views: int
-    graph: Graph
-    ledger: Ledger
-    rows_per_block: int
-    features: bool = False
 
 
 def answered_blocks(work: Work, place: Place, runtime: Runtime, coordinator: Any, done: Any) -> Dataset:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES, MAX_RAW_BYTES
-from geo_ray.data.run.job import GeotagJob, GeotagOptions
+from geo_ray.data.run.preparation import GeotagJob, GeotagOptions
 from geo_ray.data.sources import Sources, open_sources
 from geo_ray.data.sources.left_out import left_out_text
 from geo_ray.data.terminal import bundle_text

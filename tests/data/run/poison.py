@@ -8,7 +8,7 @@ import numpy as np
 import ray
 
 from geo_ray.data.record.ledger import Ledger
-from geo_ray.data.run.pipeline import Work
+from geo_ray.data.run.preparation import Work
 from geo_ray.data.run.transport import packed
 from geo_ray.data.sources import Row, Shard, SourceOptions
 from geo_ray.errors import BundleError

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from geo_ray.cli import main
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.errors import OutputError
 from geo_ray.remote.place import Place
 from tests.crops import write_crops

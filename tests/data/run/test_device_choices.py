@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from geo_ray.data.run.job import GeotagOptions
 from geo_ray.data.run.plan import with_decoding, with_search
+from geo_ray.data.run.preparation import GeotagOptions
 from geo_ray.errors import InputError
 from geo_ray.index.shard import open_shard
 from geo_ray.models.bundle import INDEX, open_bundle

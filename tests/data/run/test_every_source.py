@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.data.sources import SourceOptions
 from geo_ray.remote.place import Place
 from tests.crops import jpeg_crops

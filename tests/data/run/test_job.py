@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from geo_ray.data.record import prediction_files
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.errors import ErrorBudgetError, InputError, OutputError
 from geo_ray.remote.place import Place
 from tests.bad_images import READABLE, UNREADABLE, write_kind

@@ -10,8 +10,9 @@ from PIL import Image
 
 from geo_ray.cli import main
 from geo_ray.data.record.output_tables import EXIF_SCHEMA, SCHEMA
-from geo_ray.data.run.job import GeotagOptions, geotag, prepare
+from geo_ray.data.run.job import geotag
 from geo_ray.data.run.plan import dry_run_text
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.errors import ErrorBudgetError, InputError, OutputError
 from geo_ray.geo.sphere import great_circle_km
 from geo_ray.remote.place import Place

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from geo_ray.data.run.job import GeotagOptions, find_index, geotag, prepare
+from geo_ray.data.run.job import geotag
+from geo_ray.data.run.preparation import GeotagOptions, find_index, prepare
 from geo_ray.errors import BundleError, InputError, OutputError
 from geo_ray.index.index_folder import read_index, write_index
 from geo_ray.index.split import split_index

@@ -15,7 +15,7 @@ import pytest
 from geo_ray.data.record.ledger import DEATHS, PARTS, PREDICTIONS
 from geo_ray.data.run import job, loading, pipeline
 from geo_ray.data.run.deaths import LOADS
-from geo_ray.data.run.job import GeotagOptions, prepare
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.errors import BundleError, ErrorBudgetError
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
