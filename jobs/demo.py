@@ -13,7 +13,9 @@ from scipy.spatial import cKDTree
 
 from geo_ray.cli import main as geo_ray
 from geo_ray.datasets import earth
-from geo_ray.evaluation.evaluate import evaluate, format_table, load
+from geo_ray.evaluation.comparison import load
+from geo_ray.evaluation.evaluate import evaluate
+from geo_ray.evaluation.text import format_table
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, unit_vectors
 from geo_ray.recipes.earth_tiny import earth_tiny
 

@@ -15,7 +15,7 @@ from geo_ray.benchmarks.rows import write_json
 from geo_ray.benchmarks.transfer import accuracy, accuracy_by_class, countries_alone, shuffled_accuracies
 from geo_ray.cli import main as geo_ray
 from geo_ray.datasets import earth
-from geo_ray.evaluation.evaluate import compare
+from geo_ray.evaluation.comparison import compare
 from geo_ray.evaluation.matching import match
 from geo_ray.evaluation.tables import Predictions, Truth, read_predictions, read_truth
 from geo_ray.geo.sphere import great_circle_km

@@ -7,6 +7,8 @@ from scipy.spatial import cKDTree
 from geo_ray.cells.partition import Partition
 from geo_ray.geo.sphere import unit_vectors
 
+FILINGS = ("center", "polygon")  # the cell of the nearest centre, or the one that covers the point
+
 
 def cells_of(latlon: Float64[np.ndarray, "n 2"], partition: Partition) -> Int[np.ndarray, "n"]:
     """The index of the cell of each point (degrees): the one that covers it, or at sea the nearest by great circle.
@@ -15,6 +17,13 @@ def cells_of(latlon: Float64[np.ndarray, "n 2"], partition: Partition) -> Int[np
     ``ValueError``.
     """
     return partition.areas.locate(latlon).areas
+
+
+def file_points(latlon: Float64[np.ndarray, "n 2"], partition: Partition, filed_by: str) -> Int[np.ndarray, "n"]:
+    """The index of the cell that each point (degrees) is filed in, by one of the rules of ``FILINGS``."""
+    if filed_by not in FILINGS:
+        raise ValueError(f"filed_by={filed_by!r} must be one of {', '.join(FILINGS)}")
+    return (cells_of if filed_by == "polygon" else nearest_centers)(latlon, partition)
 
 
 def nearest_centers(latlon: Float64[np.ndarray, "n 2"], partition: Partition) -> Int[np.ndarray, "n"]:

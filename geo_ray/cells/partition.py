@@ -1,5 +1,6 @@
 """Partition: geocells that cover the Earth without overlap, with the training points' counts."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,12 @@ class Partition(NamedAreas):
     counts: Int[np.ndarray, "a"]
     reasons: Shaped[np.ndarray, "a"]
     sizes: CellSizes
+
+    @property
+    def digest(self) -> str:
+        """Of the cells' ids and centres: the same for outlines drawn more coarsely."""
+        text = "\n".join(self.cell_ids).encode() + np.ascontiguousarray(self.centers, np.float64).tobytes()
+        return hashlib.sha256(text).hexdigest()[:16]
 
     def __post_init__(self) -> None:
         if len(self.cell_ids) == 0:

@@ -17,13 +17,17 @@ def add(commands: Any) -> None:
     show = command(actions, "show", _bundle, "say what a bundle is, as JSON", epilog="")
     show.add_argument("bundle", nargs="?", help="name, folder or s3:// prefix")
     _add_bundle_import(actions)
-    fit = command(actions, "calibrate", _bundle_calibrate, "fit refinement and radii on images of known places",
-                   epilog="The images: like those to be answered, and none that the model was trained on.")  # fmt: skip
+    fit = command(actions, "calibrate", _bundle_calibrate, "fit what answers state to images of known places",
+                   epilog=(
+        "The images: like those to be answered, and none that the model was trained on. Places count, not photos:\n"
+        "give images of 200 of them or more."))  # fmt: skip
     fit.add_argument("bundle", metavar="BUNDLE", help="name, folder or s3:// prefix")
     fit.add_argument("inputs", nargs="+", metavar="INPUT", help="as for geotag")
     fit.add_argument("--views-by", metavar="COLUMN", help="as for geotag")
     fit.add_argument("--truth", required=True, metavar="TABLE", help="true places, as for evaluate")
     fit.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the calibrated bundle goes")
+    fit.add_argument("--group-by", metavar="COLUMN", help=(
+        "column of TABLE with the place or the user of an image (default: blocks of 0.25 degrees)"))  # fmt: skip
     add_address(fit)
 
 
@@ -95,5 +99,6 @@ def _bundle_calibrate(arguments: argparse.Namespace) -> None:
     with connected(arguments.address) as resources:
         place = plan(resources["CPU"], resources.get("GPU", 0))
         inputs = tuple(arguments.inputs)
-        print(calibrate(arguments.bundle, inputs, arguments.truth, arguments.output, place, arguments.views_by))
+        by = arguments.views_by, arguments.group_by
+        print(calibrate(arguments.bundle, inputs, arguments.truth, arguments.output, place, *by))
     print(f"bundle: {arguments.output}")

@@ -11,9 +11,18 @@ from geo_ray.cli.arguments import command
 def add_evaluate(commands: Any) -> None:
     """Add ``evaluate`` to the parser."""
     parser = command(commands, "evaluate", _evaluate, "compare answers with true places", epilog=(
-        "TABLE is CSV or parquet with an id and latitude and longitude under any of their usual names."))  # fmt: skip
+        "TABLE is CSV or parquet with an id and latitude and longitude under any of their usual names.\n"
+        "Photos cluster, so figures are by place too: each block of 0.25 degrees, or each value of a column, has one\n"
+        "vote. Intervals are of 1,000 draws of whole places (block bootstrap).\n"
+        "examples:\n"
+        "  geo-ray evaluate out/ --truth places.csv\n"
+        "  geo-ray evaluate out/ --truth places.csv --group-by user_id\n"
+        "  geo-ray evaluate new/ old/ --truth places.csv    what differs, and whether the places show it"))  # fmt: skip
     parser.add_argument("predictions", metavar="PREDICTIONS", help="output folder of geotag, or its prediction files")
-    parser.add_argument("--truth", required=True, metavar="TABLE")
+    parser.add_argument("other", nargs="?", metavar="OTHER", help="those of another run on the same images")
+    parser.add_argument("--truth", required=True, metavar="TABLE", help="the images' true places")
+    parser.add_argument("--group-by", metavar="COLUMN", help=(
+        "column of TABLE with the place or the user of an image (default: blocks of 0.25 degrees)"))  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics here too")
 
 
@@ -26,11 +35,20 @@ def add_report(commands: Any) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from geo_ray.evaluation.evaluate import compare, evaluate, format_table, load
+    from geo_ray.evaluation.comparison import compare, load
+    from geo_ray.evaluation.differences import compare_runs, format_differences
+    from geo_ray.evaluation.evaluate import evaluate
+    from geo_ray.evaluation.tables import read_predictions
+    from geo_ray.evaluation.text import format_table
 
-    predictions, truth = load(arguments.predictions, arguments.truth)
-    metrics = evaluate(predictions, truth)
-    print(format_table(metrics, compare(predictions, truth)))
+    predictions, truth = load(arguments.predictions, arguments.truth, arguments.group_by)
+    comparison = compare(predictions, truth)
+    if arguments.other is None:
+        metrics = evaluate(predictions, truth, comparison)
+        print(format_table(metrics, comparison))
+    else:
+        metrics = compare_runs(comparison, compare(read_predictions(arguments.other), truth))
+        print(format_differences(metrics, arguments.predictions, arguments.other))
     if arguments.json:
         arguments.json.write_text(json.dumps(metrics, indent=1) + "\n")
 

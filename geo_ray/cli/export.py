@@ -21,6 +21,8 @@ def add(commands: Any) -> None:
         "where to; for geojson and csv a URI too (default: the folder FORMAT in DIR)"))  # fmt: skip
     parser.add_argument("--max-radius-km", type=float, metavar="KM", help=(
         "xmp, copies: leave out answers whose radius_km_90 is larger, or unknown"))  # fmt: skip
+    parser.add_argument("--leave-out-uncertain", action="store_true", help=(
+        "geojson, csv: leave out answers with the problem uncertain, as xmp and copies always do"))  # fmt: skip
     parser.add_argument("--overwrite-gps", action="store_true", help=(
         "copies: replace positions that photos carry, if all of it can be (default: they keep them)"))  # fmt: skip
 
@@ -34,5 +36,6 @@ def _export(arguments: argparse.Namespace) -> None:
         output=arguments.output,
         max_radius_km=arguments.max_radius_km,
         overwrite_gps=arguments.overwrite_gps,
+        leave_out_uncertain=arguments.leave_out_uncertain,
     )
     print(export(options))

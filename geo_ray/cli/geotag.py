@@ -32,6 +32,11 @@ def add_geotag(commands: Any) -> None:
     parser.add_argument("--search", choices=["auto", "cpu", "gpu"], default="auto", help=(
         "where places are searched on a machine with GPUs, with the same answers (default: on a GPU, where what is "
         "searched takes at most 4 GiB of it)"))  # fmt: skip
+    parser.add_argument("--min-probability", type=float, metavar="P", help=(
+        "answers with a smaller probability get the problem uncertain; they are kept, but exports to photos and "
+        "evaluation leave them out (default: none)"))  # fmt: skip
+    parser.add_argument("--max-radius-km", type=float, metavar="KM", help=(
+        "the same for answers whose radius_km_90 is larger, or not known"))  # fmt: skip
     _add_job(parser)
 
 
@@ -41,7 +46,10 @@ def add_embed(commands: Any) -> None:
         "example:\n  geo-ray embed photos/ --bundle streetclip/ --output features/\n"
         "features/predictions/*.parquet: image_id, uri, features, problem"))  # fmt: skip
     parser.add_argument("--output", required=True, metavar="DIR", help="folder or URI for the features")
-    parser.set_defaults(features=True, top_k=None, index=None, index_replicas=1, exif="ignore", search="auto")
+    parser.set_defaults(
+        features=True, top_k=None, index=None, index_replicas=1, exif="ignore", search="auto", min_probability=None,
+        max_radius_km=None,
+    )  # fmt: skip
     _add_job(parser)
 
 
@@ -107,6 +115,7 @@ def _print_answers(arguments: argparse.Namespace) -> None:
     from geo_ray.data.sources import open_sources
     from geo_ray.data.terminal import answer_texts, bundle_text
     from geo_ray.models.bundle import open_bundle
+    from geo_ray.pipeline.graph import graph_of
 
     if arguments.index:
         raise InputError("--index needs --output DIR; without it images are answered in this process, without Ray")
@@ -116,8 +125,11 @@ def _print_answers(arguments: argparse.Namespace) -> None:
     if len(few) > MAX_PRINTED:
         raise InputError(f"more than {MAX_PRINTED} images are too many to print; name a folder with --output DIR")
     bundle = open_bundle(arguments.bundle)
-    options = arguments.top_k, arguments.dtype, sources.num_views, arguments.exif, arguments.max_pixels
-    for text in answer_texts(few, bundle, *options):
+    graph = graph_of(
+        bundle, arguments.top_k, sources.num_views, arguments.dtype, arguments.exif, arguments.max_pixels,
+        min_probability=arguments.min_probability, max_radius_km=arguments.max_radius_km,
+    )  # fmt: skip
+    for text in answer_texts(few, graph, sources.num_views):
         print(text, flush=True)
     print(bundle_text(bundle))
 
@@ -163,6 +175,8 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         micro_batch=arguments.micro_batch,
         search=arguments.search,
         decode=arguments.decode,
+        min_probability=arguments.min_probability,
+        max_radius_km=arguments.max_radius_km,
         resume=arguments.resume,
         max_problem_share=arguments.max_problem_share,
     )

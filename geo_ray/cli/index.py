@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geo_ray.cli.arguments import add_address, at_least_one, command
+from geo_ray.errors import InputError
 
 
 def add(commands: Any) -> None:
@@ -23,20 +24,23 @@ def _add_build(actions: Any) -> None:
     parser = command(actions, "build", _build, "build prototypes from image features and places", epilog=(
         "example:\n"
         "  geo-ray embed photos/ --bundle mine/ --output features/\n"
-        "  geo-ray index build --features features/ --places p.csv --cells mine/cells.parquet --output index/\n"
+        "  geo-ray index build --features features/ --places p.csv --bundle mine/ --output index/\n"
         "  geo-ray geotag new/ --bundle mine/ --index index/ --output answers/"))  # fmt: skip
     parser.add_argument("--features", required=True, nargs="+", metavar="DIR", help=(
         "outputs of geo-ray embed, or parquet files with image_id and features"))  # fmt: skip
     parser.add_argument("--places", metavar="TABLE", help=(
         "where the images were taken, by id (default: latitude and longitude in the files of features)"))  # fmt: skip
-    parser.add_argument("--cells", required=True, type=Path, metavar="FILE", help="cells as GeoParquet, the bundle's")
+    cells = parser.add_mutually_exclusive_group(required=True)
+    cells.add_argument("--bundle", metavar="BUNDLE", help="the bundle of cells that the index is for")
+    cells.add_argument("--cells", type=Path, metavar="FILE", help="or its cells alone, as GeoParquet")
     parser.add_argument("--output", required=True, metavar="DIR", help="a new folder or URI for the index")
     parser.add_argument("--clustering", choices=["pigeon", "pigeotto", "pigeotto-code"], default="pigeon", help=(
         "OPTICS: 3 images at least and xi 0.15, or 10 (in the code: 100) and 0.1 (default: pigeon)"))  # fmt: skip
     parser.add_argument("--noise", choices=["drop", "own", "nearest"], default="drop", help=(
         "images in no cluster: left out (paper), prototypes themselves, or the nearest's (default: drop)"))  # fmt: skip
-    parser.add_argument("--filed-by", choices=["polygon", "center"], default="polygon", help=(
-        "an image's cell: the one that covers it, or whose center is nearest (default: polygon)"))  # fmt: skip
+    parser.add_argument("--filed-by", choices=["center", "polygon"], help=(
+        "an image's cell: whose center is nearest, or the one that covers it; the bundle's head must rank cells by the "
+        "same (default: the bundle's; center for cells alone)"))  # fmt: skip
     parser.add_argument("--dtype", choices=["float32", "float16", "int8"], default="int8", help=(
         "numbers that features are stored as (default: int8 with a scale a vector)"))  # fmt: skip
     parser.add_argument("--metric", choices=["l2", "ip"], default="l2", help="distance (default: %(default)s)")
@@ -62,13 +66,14 @@ def _build(arguments: argparse.Namespace) -> None:
     from geo_ray.remote.index_tasks import IndexBuild, build_with_progress
     from geo_ray.remote.runtime import connected
 
+    cells, filed_by = _cells(arguments.bundle, arguments.cells)
     build = IndexBuild(
         features=tuple(arguments.features),
         places=arguments.places,
-        cells=arguments.cells,
+        cells=cells,
         output=arguments.output,
         clustering=dataclasses.replace(CLUSTERINGS[arguments.clustering], noise=arguments.noise),
-        filed_by=arguments.filed_by,
+        filed_by=arguments.filed_by or filed_by,
         dtype=arguments.dtype,
         metric=arguments.metric,
         num_shards=arguments.shards,
@@ -76,7 +81,21 @@ def _build(arguments: argparse.Namespace) -> None:
     )
     with connected(arguments.address):
         info = build_with_progress(build)
-    print(f"{counts_text(info)}, in {arguments.output}")
+    print(f"{counts_text(info)}, filed by {info.filed_by}, in {arguments.output}")
+
+
+def _cells(bundle_ref: str | None, cells: Path | None) -> tuple[Path, str]:
+    """The file of cells, and the rule by which places are in them, as the bundle says that has the file."""
+    from geo_ray.models.bundle import CELLS, MANIFEST, open_bundle
+
+    if bundle_ref is None and cells is not None and (cells.parent / MANIFEST).is_file() and cells.name == CELLS:
+        bundle_ref = str(cells.parent)
+    if bundle_ref is None:
+        return Path(str(cells)), "center"
+    bundle = open_bundle(bundle_ref)
+    if bundle.kind != "cells":
+        raise InputError(f"bundle {bundle_ref} is of kind {bundle.kind}, which has no cells; name one of kind cells")
+    return bundle.path(CELLS), bundle.filed_by
 
 
 def _show(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,8 @@
-"""Fitting a bundle's refinement and radii on images whose places are known."""
+"""Fitting a bundle's refinement, radii, probabilities and likeness on images whose places are known."""
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,49 +13,66 @@ from jaxtyping import Float64
 from geo_ray.data.runner import apply_graph, fetch_inputs, fitted, rows_per_block
 from geo_ray.data.sources import Input, input_blocks, list_inputs, num_views
 from geo_ray.errors import InputError
-from geo_ray.evaluation.calibration import fit_radius
+from geo_ray.evaluation.bootstrap import Groups, groups_by_block, groups_by_column
+from geo_ray.evaluation.calibration import ENOUGH_PLACES, KnownAnswers, coverage_range, fit_calibration
+from geo_ray.evaluation.known_answers import LOCATED, known_answers
 from geo_ray.evaluation.matching import match
 from geo_ray.evaluation.refinement import CHOICES, fitted_fields, known_images
 from geo_ray.evaluation.tables import Predictions, read_truth
-from geo_ray.geo.calibration import RadiusCalibration
-from geo_ray.geo.sphere import great_circle_km
+from geo_ray.geo.metrics import weighted_median
 from geo_ray.models.bundle import CALIBRATION, Bundle, Parameters, open_bundle
 from geo_ray.models.bundle_writing import copy_bundle
+from geo_ray.models.naming import open_naming
 from geo_ray.pipeline.graph import calibration_graph, embedding_graph
 from geo_ray.remote.place import Place
 
-MIN_ANSWERS = 50  # below it a radius of 90 % is one image's error
-ANSWERS_PER_BIN = 50
-MAX_BINS = 20
-
-Fitted = tuple[Parameters, Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]  # parameters, spreads and errors in km
+MIN_PLACES = 20  # below it a radius of 90 % is one place's error
 
 
 def calibrate(
-    bundle_ref: str, inputs: tuple[str, ...], truth_path: str, output: Path, place: Place, views_by: str | None = None
+    bundle_ref: str,
+    inputs: tuple[str, ...],
+    truth_path: str,
+    output: Path,
+    place: Place,
+    views_by: str | None = None,
+    group_by: str | None = None,
 ) -> str:
     """Write a copy of a bundle that is fitted to these images, on the connected Ray; returns a sentence on it.
 
-    Fitted are the radii, and of a bundle of cells the refinement before them. The images should be like those to be
-    answered, and none that the model was trained on. Raises ``InputError`` where fewer than ``MIN_ANSWERS`` of them are
-    answered and have a true place.
+    Fitted are radii, probabilities and the test of likeness, and of a bundle of cells the refinement before them. The
+    images should be like those to be answered, and none that the model was trained on. Every place has one vote: a
+    block of 0.25 degrees, or what the column ``group_by`` of the truth says. Raises ``InputError`` where answered
+    images of fewer than ``MIN_PLACES`` places are known.
     """
-    bundle, truth = open_bundle(bundle_ref), read_truth(truth_path)
+    bundle, truth = open_bundle(bundle_ref), read_truth(truth_path, group_by)
     table = _answers(bundle, list_inputs(inputs, views_by), place)
     ids = Predictions(path=", ".join(inputs), table=table.select(["image_id"]), dataset=None, manifest={},
                       finished=True)  # fmt: skip
     pairs = match(ids, truth)
-    if len(pairs) < MIN_ANSWERS:
-        raise InputError(f"{len(pairs)} answers have a true place; radii need at least {MIN_ANSWERS}")
-    fit = _fit_cells if bundle.kind == "cells" else _fit_others
-    parameters, spreads, errors = fit(bundle, table.take(pairs.prediction_rows), truth.latlon[pairs.truth_rows])
-    calibration = fit_radius(spreads, errors, min(MAX_BINS, len(pairs) // ANSWERS_PER_BIN))
-    copy_bundle(bundle, output, parameters, {CALIBRATION: _text(calibration)}, {"calibrated_on": len(pairs)})
-    return f"{pairs.describe()}; median error {np.median(errors):,.1f} km; {parameters}"
+    latlon = truth.latlon[pairs.truth_rows]
+    groups = groups_by_block(latlon)
+    if truth.groups is not None:
+        groups = groups_by_column(truth.groups[pairs.truth_rows], group_by or "")
+    if groups.count < MIN_PLACES:
+        raise InputError(
+            f"{len(pairs)} answers have a true place, in {groups.count} places ({groups.described}); radii need at "
+            f"least {MIN_PLACES} places"
+        )
+    columns = {name: _array(table, name) for name in table.column_names if name in (*LOCATED, "image_features")}
+    columns = {name: values[pairs.prediction_rows] for name, values in columns.items()}
+    parameters = bundle.parameters
+    if bundle.kind == "cells":
+        parameters, columns = _refined(bundle, columns, latlon, groups)
+    known = known_answers(open_naming(bundle), columns, latlon, groups)
+    calibration = json.dumps(dataclasses.asdict(fit_calibration(known)), indent=1) + "\n"
+    provenance = {"calibrated_on": {"images": len(known), "places": groups.count, "grouped_by": groups.described}}
+    copy_bundle(bundle, output, parameters, {CALIBRATION: calibration}, provenance)
+    return f"{pairs.describe()}; {_summary(known)}; {parameters}"
 
 
 def _answers(bundle: Bundle, items: list[Input], place: Place) -> pa.Table:
-    """What the fitting needs of every image that has no problem: features for cells, else the answer and its spread."""
+    """What the fitting needs of every image that has no problem: features for cells, else what was located."""
     graph = (embedding_graph if bundle.kind == "cells" else calibration_graph)(bundle, num_views(items))
     blocks = input_blocks(items, rows_per_block(len(items), place))
     answers = apply_graph(fetch_inputs(blocks), graph, fitted(place, blocks, items))
@@ -62,18 +80,27 @@ def _answers(bundle: Bundle, items: list[Input], place: Place) -> pa.Table:
     return table.filter(pc.equal(table["problem"], ""))
 
 
-def _fit_cells(bundle: Bundle, table: pa.Table, latlon: Float64[np.ndarray, "n 2"]) -> Fitted:
-    images = known_images(bundle, np.stack(table["image_features"].to_numpy()), latlon)
+def _array(table: pa.Table, name: str) -> np.ndarray:
+    values = table[name].to_numpy()
+    return np.stack(values) if values.dtype == object else values
+
+
+def _refined(
+    bundle: Bundle, columns: Mapping[str, np.ndarray], latlon: Float64[np.ndarray, "n 2"], groups: Groups
+) -> tuple[Parameters, dict[str, np.ndarray]]:
+    """The refinement that suits the images best, and what it locates."""
+    images = known_images(bundle, columns["image_features"], latlon, groups.weights)
     start = bundle.refinement
     best = images.fit(start, {name: CHOICES[name] for name in fitted_fields(start)})
-    refined = images.answer(best)
-    return best, refined.spread_km, great_circle_km(refined.latlon, latlon)
+    return best, images.located(best)
 
 
-def _fit_others(bundle: Bundle, table: pa.Table, latlon: Float64[np.ndarray, "n 2"]) -> Fitted:
-    answers = np.stack(table["latlon"].to_numpy())
-    return bundle.parameters, table["spread_km"].to_numpy(), great_circle_km(answers, latlon)
-
-
-def _text(calibration: RadiusCalibration) -> str:
-    return json.dumps(dataclasses.asdict(calibration), indent=1) + "\n"
+def _summary(known: KnownAnswers) -> str:
+    """How good the answers are, and how sure the radii are of what they hold."""
+    groups = known.groups
+    text = f"median error {weighted_median(known.error_km, groups.weights):,.1f} km by place ({groups.count} places)"
+    if groups.count >= ENOUGH_PLACES:
+        return text
+    ranges = (f"{low:.0%} to {high:.0%}" for low, high in (coverage_range(groups.count, q) for q in (0.5, 0.9)))
+    half, most = ranges
+    return f"{text}; with fewer than {ENOUGH_PLACES} places the 50 % radius may hold {half}, the 90 % radius {most}"

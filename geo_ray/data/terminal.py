@@ -8,24 +8,15 @@ import numpy as np
 from geo_ray.atlas.cities import country_names
 from geo_ray.data.sources import Row, batches
 from geo_ray.models.bundle import Bundle
-from geo_ray.pipeline.columns import CODES, EXIF_DISTANCE, EXIF_POINT
-from geo_ray.pipeline.graph import graph_of
+from geo_ray.pipeline.columns import CODES, EXIF_DISTANCE, EXIF_POINT, UNCERTAIN
+from geo_ray.pipeline.graph import Graph
 from geo_ray.pipeline.local import run_local
 
 FREE = ("Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0")  # licences of weights that ask for no attention at each answer
 
 
-def answer_texts(
-    rows: Sequence[Row],
-    bundle: Bundle,
-    top_k: int | None = None,
-    dtype: str = "auto",
-    num_views: int = 1,
-    exif: str = "ignore",
-    max_pixels: int | None = None,
-) -> Iterator[str]:
+def answer_texts(rows: Sequence[Row], graph: Graph, num_views: int = 1) -> Iterator[str]:
     """A few lines for each image: place, coordinates, radius and alternatives, or why there is no answer."""
-    graph = graph_of(bundle, top_k, num_views, dtype, exif, max_pixels)
     for answer in run_local(graph, batches(rows, num_views, max_rows=1)):
         yield _text({name: column[0] for name, column in answer.items()})
 
@@ -37,10 +28,11 @@ def bundle_text(bundle: Bundle) -> str:
 
 
 def _text(row: dict[str, Any]) -> str:
-    if row["problem"]:
+    uncertain = f"\n  uncertain: {CODES[UNCERTAIN]}" if row["problem"] == UNCERTAIN else ""
+    if row["problem"] and not uncertain:
         return f"{row['image_id']}\n  no answer: {row['problem']} ({CODES[row['problem']]})"
     others = "\n".join(
-        f"    {candidate['probability']:6.1%}  {_coordinates(candidate['latitude'], candidate['longitude'])}"
+        f"    {_share(candidate['probability']):>6}  {_coordinates(candidate['latitude'], candidate['longitude'])}"
         for candidate in row["candidates"]
         if candidate["cell_id"] != row["cell_id"]
     )
@@ -48,8 +40,8 @@ def _text(row: dict[str, Any]) -> str:
         f"{row['image_id']}\n"
         f"  {_place(row)}\n"
         f"  {_coordinates(row['latitude'], row['longitude'])}   "
-        f"(cell {row['cell_id']}, probability {row['probability']:.1%})\n"
-        f"  {_radii(row)}" + _beside_exif(row) + (f"\n  alternatives\n{others}" if others else "")
+        f"({_probabilities(row)})\n"
+        f"  {_radii(row)}" + uncertain + _beside_exif(row) + (f"\n  alternatives\n{others}" if others else "")
     )
 
 
@@ -61,7 +53,22 @@ def _beside_exif(row: dict[str, Any]) -> str:
     return f"\n  {_km(row[EXIF_DISTANCE.name])} from {exif}, where its EXIF says it was taken"
 
 
+def _probabilities(row: dict[str, Any]) -> str:
+    if np.isnan(row["probability"]):
+        return f"cell {row['cell_id']}"
+    return f"cell {row['cell_id']} {_share(row['probability'])}, country {_share(row['country_probability'])}"
+
+
+def _share(probability: float | None) -> str:
+    return "" if probability is None else f"{probability:.1%}"
+
+
 def _radii(row: dict[str, Any]) -> str:
+    if np.isnan(row["radius_km_50"]) and not np.isnan(row["unlike"]):
+        return (
+            "unlike the images that this bundle knows: how far off it may be can't be said, and it is likely far off\n"
+            f"  (of images that it knows, those of {row['unlike']:.1%} of the places are as unlike the others)"
+        )
     if np.isnan(row["radius_km_50"]):
         return "how far off it may be is not known: the bundle is not calibrated (geo-ray bundle calibrate)"
     return f"within {_km(row['radius_km_50'])} with probability 50 %, within {_km(row['radius_km_90'])} with 90 %"

@@ -18,12 +18,12 @@ from PIL import Image
 from torch.nn import functional as F
 
 from geo_ray.errors import MissingDataError
+from geo_ray.geo.blocks import block_ids
 from geo_ray.geo.sphere import EARTH_RADIUS_KM
 
 CROP_KM = 400.0  # width and height of a crop on the ground
 IMAGE_SIZE = 128  # pixels of a JPEG crop
-BLOCK_DEGREES = 0.25  # a block is wholly in one split
-SPLIT_SHARES = {"test": 0.07, "validation": 0.04}  # of the blocks; the rest is for training
+SPLIT_SHARES = {"test": 0.07, "validation": 0.04}  # of the blocks, each wholly in one; the rest is for training
 RASTERS = ("bmng", "shadedrelief", "etopo1")  # the first is the data set's, the others serve as augmentation
 JITTER = 0.05  # a crop's scale is off by up to this share
 ROTATION_DEGREES = 5.0  # and it is turned by up to this
@@ -82,14 +82,6 @@ def locations_file() -> Path:
 def locations() -> Float64[np.ndarray, "n 2"]:
     """The MP-16 photo locations without exact duplicates, sorted by latitude and longitude: (94123, 2)."""
     return np.unique(np.loadtxt(locations_file(), delimiter=",", skiprows=1), axis=0)
-
-
-def block_ids(latlon: Float64[np.ndarray, "n 2"]) -> Int[np.ndarray, "n"]:
-    """The quarter-degree block of each point, as one integer."""
-    per_row = round(360 / BLOCK_DEGREES)
-    row = np.floor((latlon[:, 0] + 90) / BLOCK_DEGREES).astype(np.int64)
-    column = np.floor((latlon[:, 1] + 180) / BLOCK_DEGREES).astype(np.int64) % per_row
-    return row * per_row + column
 
 
 def splits(latlon: Float64[np.ndarray, "n 2"], seed: int) -> Shaped[np.ndarray, "n"]:

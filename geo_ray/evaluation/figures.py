@@ -9,9 +9,10 @@ import shapely
 from jaxtyping import Bool, Float64, Int, Shaped
 
 from geo_ray.atlas.world import world
-from geo_ray.evaluation.evaluate import Comparison, radius_coverage
+from geo_ray.evaluation.comparison import Comparison
+from geo_ray.evaluation.evaluate import is_covered
 from geo_ray.evaluation.tables import Predictions
-from geo_ray.geo.metrics import none_if_nan
+from geo_ray.geo.metrics import none_if_nan, weighted_mean
 
 AXIS_KM = (0.1, 20100.0)  # half the Earth's circumference is 20,015 km
 BINS_A_DECADE = 8
@@ -79,8 +80,8 @@ def _coverage(name: str, rows: Int[np.ndarray, "n"], comparison: Comparison) -> 
         "num_images": len(rows),
         "from_km": float(most.min()),
         "to_km": float(most.max()),
-        "covered_50": radius_coverage(error, half),
-        "covered_90": radius_coverage(error, most),
+        "covered_50": none_if_nan(weighted_mean(is_covered(error, half))),
+        "covered_90": none_if_nan(weighted_mean(is_covered(error, most))),
     }
 
 

@@ -1,6 +1,6 @@
 """Which prediction belongs to which row of the truth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
@@ -26,6 +26,10 @@ class Matching:
 
     def __len__(self) -> int:
         return len(self.prediction_rows)
+
+    def take(self, rows: Int[np.ndarray, "m"]) -> "Matching":
+        """These of the pairs."""
+        return replace(self, prediction_rows=self.prediction_rows[rows], truth_rows=self.truth_rows[rows])
 
     def describe(self) -> str:
         """One sentence for a person."""

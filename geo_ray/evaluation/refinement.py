@@ -14,7 +14,16 @@ from jaxtyping import Float32, Float64, Int
 from geo_ray.cells.partition_file import read_partition
 from geo_ray.evaluation.calibration import coordinate_search
 from geo_ray.geo.sphere import great_circle_km
-from geo_ray.index.refine import Matches, Refined, Refinement, gated, rank_cells, refine, refine_by_neighbours
+from geo_ray.index.refine import (
+    Matches,
+    Refined,
+    Refinement,
+    gated,
+    nearest_distance,
+    rank_cells,
+    refine,
+    refine_by_neighbours,
+)
 from geo_ray.index.shard import Neighbours, Searcher, open_shard
 from geo_ray.models.bundle import CELLS, INDEX, Bundle
 from geo_ray.models.head_file import read_head
@@ -53,6 +62,7 @@ class KnownImages:
     bias: Float32[np.ndarray, "C"]
     centers: Float64[np.ndarray, "C 2"]
     searcher: Searcher
+    weights: Float64[np.ndarray, "N"] | None = None  # of the images; None: one each
     max_cells: int = 40
     _found: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -63,6 +73,20 @@ class KnownImages:
 
     def answer(self, parameters: Refinement) -> Refined:
         """What the images are answered with these parameters."""
+        return self._answer(parameters)[0]
+
+    def located(self, parameters: Refinement) -> dict[str, np.ndarray]:
+        """What the graph would locate with them, by column."""
+        refined, cells, distance = self._answer(parameters)
+        return {
+            **vars(refined),
+            "cells": cells,
+            "feature_distance": nearest_distance(distance),
+            "spread_km": refined.spread_km,
+        }
+
+    def _answer(self, parameters: Refinement) -> tuple[Refined, Int[np.ndarray, "N K"], np.ndarray]:
+        """Answers, the cells they were looked for in, and the distances of the members that were found."""
         k = parameters.num_cells
         if k > self.max_cells:
             raise ValueError(f"num_cells={k} is more than the {self.max_cells} that are searched")
@@ -70,9 +94,10 @@ class KnownImages:
         places = self.centers[cells]
         if parameters.method == "neighbours":
             near = self._neighbours(gated(cells, probability, parameters.gate), parameters)
-            return refine_by_neighbours(probability, places, near.distance, near.latlon, parameters)
-        found = self._matches(parameters)
-        return refine(probability, places, Matches(**{name: v[:, :k] for name, v in vars(found).items()}), parameters)
+            refined = refine_by_neighbours(probability, places, near.distance, near.latlon, parameters)
+            return refined, cells, near.distance
+        found = Matches(**{name: v[:, :k] for name, v in vars(self._matches(parameters)).items()})
+        return refine(probability, places, found, parameters), cells, found.member_distance
 
     def errors_km(self, parameters: Refinement) -> Float64[np.ndarray, "N"]:
         """How far each answer is from the truth."""
@@ -84,7 +109,7 @@ class KnownImages:
 
     def loss(self, parameters: Refinement) -> float:
         """The mean of log(1 + km): an error of 10 km instead of 5 counts like one of 1,000 instead of 500."""
-        return float(np.log1p(self.errors_km(parameters)).mean())
+        return float(np.average(np.log1p(self.errors_km(parameters)), weights=self.weights))
 
     def fit(self, start: Refinement, choices: Mapping[str, Sequence[Any]] = CHOICES) -> Refinement:
         """The best of these choices: for each number of cells, one parameter after the other.
@@ -115,7 +140,10 @@ class KnownImages:
 
 
 def known_images(
-    bundle: Bundle, features: Float32[np.ndarray, "N D"], latlon: Float64[np.ndarray, "N 2"]
+    bundle: Bundle,
+    features: Float32[np.ndarray, "N D"],
+    latlon: Float64[np.ndarray, "N 2"],
+    weights: Float64[np.ndarray, "N"] | None = None,
 ) -> KnownImages:
     """Images for fitting a bundle of cells, with its head, its cells and its index."""
     weight, bias = read_head(bundle)
@@ -126,4 +154,5 @@ def known_images(
         bias=bias,
         centers=read_partition(bundle.path(CELLS)).centers,
         searcher=open_shard(bundle.path(INDEX)),
+        weights=weights,
     )

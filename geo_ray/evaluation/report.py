@@ -11,7 +11,8 @@ from geo_ray.atlas.cities import gazetteer
 from geo_ray.cells.partition_file import read_partition
 from geo_ray.errors import InputError
 from geo_ray.evaluation import figures
-from geo_ray.evaluation.evaluate import Comparison, compare, comparison_metrics
+from geo_ray.evaluation.comparison import Comparison, compare
+from geo_ray.evaluation.evaluate import comparison_metrics
 from geo_ray.evaluation.pages import page, write_page
 from geo_ray.evaluation.tables import Predictions, read_predictions, read_truth
 from geo_ray.evaluation.thumbnails import find_image, thumbnail
@@ -131,9 +132,13 @@ def _cards(
     km: Float64[np.ndarray, "n"],
     images: Path | None,
 ) -> dict[str, Any]:
-    """The images with the smallest and the largest error, or radius (then probability) where there is no truth."""
-    order = np.lexsort((-predictions.numbers("probability")[rows], km))
-    order = order[np.isfinite(km[order])]
+    """The images with the smallest and the largest error, or radius (then probability) where there is no truth.
+
+    An answer without a radius is taken for the least certain.
+    """
+    probability = np.nan_to_num(predictions.numbers("probability")[rows], nan=0.0)
+    order = np.lexsort((-probability, np.nan_to_num(km, nan=np.inf)))
+    order = order[predictions.answered[rows][order]]
     num = min(NUM_CARDS, len(order) // 2) or len(order)
     chosen = {"best": order[:num], "worst": order[::-1][:num] if len(order) > 1 else order[:0]}
     cards = {}

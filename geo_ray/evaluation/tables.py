@@ -26,8 +26,9 @@ TRUTH_COLUMNS = {
     "longitude": ("longitude", "lon", "lng", "long"),
     "country": ("country_code", "country", "iso2", "cc", "country_name"),
 }
-OPTIONAL_NUMBERS = ("probability", "radius_km_50", "radius_km_90", "cell_latitude", "cell_longitude")
-OPTIONAL_TEXTS = ("uri", "region", "place", "problem", "bundle_fingerprint")
+PROBABILITIES = ("probability", "region_probability", "country_probability")
+OPTIONAL_NUMBERS = (*PROBABILITIES, "radius_km_50", "radius_km_90", "unlike", "cell_latitude", "cell_longitude")
+OPTIONAL_TEXTS = ("uri", "cell_id", "region", "place", "problem", "bundle_fingerprint")
 PREDICTION_COLUMNS = TRUTH_COLUMNS | {name: (name,) for name in (*OPTIONAL_NUMBERS, *OPTIONAL_TEXTS)}
 REQUIRED = ("image_id", "latitude", "longitude")
 NUMBERS = ("latitude", "longitude", *OPTIONAL_NUMBERS)
@@ -101,6 +102,10 @@ class Truth:
     ids: pa.Array
     latlon: Float64[np.ndarray, "n 2"]
     countries: Shaped[np.ndarray, "n"] | None
+    groups: Shaped[np.ndarray, "n"] | None = (
+        None  # texts of the column ``group_by``; images that share one are of a place
+    )
+    group_by: str | None = None
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -125,19 +130,25 @@ def read_predictions(path: str | Path) -> Predictions:
     return predictions
 
 
-def read_truth(path: str | Path) -> Truth:
+def read_truth(path: str | Path, group_by: str | None = None) -> Truth:
     """The images' places in a CSV, TSV (also .gz, .bz2) or parquet table with columns of the usual names.
 
-    Raises ``InputError`` where it can't be read, ids are repeated or missing, or points aren't degrees in range.
+    ``group_by`` is a column that says which images are of one place, as of one user or one location. Raises
+    ``InputError`` where it can't be read, ids are repeated or missing, or points aren't degrees in range.
     """
     path = str(path)
-    table, _ = _read(*_locate(path), path, TRUTH_COLUMNS)
+    columns = TRUTH_COLUMNS if group_by is None else TRUTH_COLUMNS | {"group": (group_by,)}
+    table, _ = _read(*_locate(path), path, columns)
     has_country = "country" in table.column_names
+    if group_by is not None and "group" not in table.column_names:
+        raise InputError(f"{path} has no column {group_by!r}; name one of its columns with --group-by")
     truth = Truth(
         path=path,
         ids=table["image_id"].combine_chunks(),
         latlon=_points(table, "latitude", "longitude"),
         countries=_texts(table, "country") if has_country else None,
+        groups=None if group_by is None else _texts(table, "group"),
+        group_by=group_by,
     )
     _check_ids(truth.ids, path)
     _check_points(truth.latlon, path)

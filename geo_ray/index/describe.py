@@ -36,4 +36,5 @@ def counts_text(info: IndexInfo) -> str:
 
 def _storage(info: IndexInfo) -> str:
     encoder = info.encoder_fingerprint or "not recorded"
-    return f"{info.num_features} features as {info.dtype}, metric {info.metric}, encoder {encoder}"
+    filing = f", filed by {info.filed_by} in cells {info.partition_digest}" if info.filed_by else ""
+    return f"{info.num_features} features as {info.dtype}, metric {info.metric}, encoder {encoder}{filing}"

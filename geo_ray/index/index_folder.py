@@ -37,7 +37,8 @@ class PrototypeIndex:
     ``metric``: ``l2``, Euclidean distance, or ``ip``, one minus the inner product, which is the cosine distance of
     features of length one. ``member_ids`` say which image a member was, and decide between equal distances; without
     them its row does. ``member_hubness`` is the mean cosine similarity of a member to its nearest others (``hubness``).
-    A ``generation`` names the split that a shard belongs to.
+    A ``generation`` names the split that a shard belongs to. ``filed_by`` is the rule by which members are in their
+    cells (``cells.labels.FILINGS``), ``partition_digest`` whose cells they are; empty where nobody said.
     """
 
     cell_offsets: Int64[np.ndarray, "C1"]
@@ -51,6 +52,8 @@ class PrototypeIndex:
     metric: Metric = "l2"
     encoder_fingerprint: str = ""
     generation: str = ""
+    filed_by: str = ""
+    partition_digest: str = ""
 
     @property
     def member_prototypes(self) -> Int[np.ndarray, "M"]:
@@ -85,6 +88,8 @@ class IndexInfo:
     metric: Metric = "l2"
     encoder_fingerprint: str = ""
     generation: str = ""
+    filed_by: str = ""
+    partition_digest: str = ""
     optional: tuple[str, ...] = ()
     format: int = FORMAT
 
@@ -157,6 +162,8 @@ def describe(index: PrototypeIndex) -> IndexInfo:
         metric=index.metric,
         encoder_fingerprint=index.encoder_fingerprint,
         generation=index.generation,
+        filed_by=index.filed_by,
+        partition_digest=index.partition_digest,
         optional=tuple(name for name in OPTIONAL if getattr(index, name) is not None),
     )
 
@@ -231,7 +238,7 @@ def read_info(folder: Path) -> IndexInfo:
         says = json.loads(path.read_text())
         names = ("format", "num_cells", "num_prototypes", "num_members", "num_features")
         sizes = {name: int(says[name]) for name in names}
-        named = ("metric", "dtype", "encoder_fingerprint", "generation")
+        named = ("metric", "dtype", "encoder_fingerprint", "generation", "filed_by", "partition_digest")
         words = {name: str(says[name]) for name in named if name in says}
         info = IndexInfo(**sizes, **words, optional=tuple(says.get("optional", ())))  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -262,11 +269,13 @@ def check_info(
     num_cells: int | None = None,
     metric: Metric | None = None,
     encoder_fingerprint: str = "",
+    filed_by: str = "",
+    partition_digest: str = "",
     with_hubness: bool = False,
 ) -> None:
     """Raise ``BundleError`` where the index is of another encoder or partition, or lacks what is wanted.
 
-    An index that doesn't name its encoder is taken for any.
+    An index that doesn't name its encoder, its partition or how members are filed is taken for any.
     """
     for name, value in (("num_features", num_features), ("num_cells", num_cells), ("metric", metric)):
         if value is not None and getattr(info, name) != value:
@@ -276,6 +285,16 @@ def check_info(
         raise BundleError(
             f"index {address} was built with encoder {info.encoder_fingerprint}, not {encoder_fingerprint}; build it "
             "again from features of this bundle"
+        )
+    if partition_digest and info.partition_digest not in ("", partition_digest):
+        raise BundleError(
+            f"index {address} was built on the cells {info.partition_digest}, not {partition_digest}; build it again "
+            "with this bundle's"
+        )
+    if filed_by and info.filed_by not in ("", filed_by):
+        raise BundleError(
+            f"index {address} has its members filed by {info.filed_by}, this bundle's head ranks cells by {filed_by}; "
+            f"build it again with --filed-by {filed_by}"
         )
     if with_hubness and "member_hubness" not in info.optional:
         raise BundleError(
@@ -314,11 +333,22 @@ def _assemble(info: IndexInfo, arrays: dict[str, np.ndarray]) -> PrototypeIndex:
         metric=info.metric,
         encoder_fingerprint=info.encoder_fingerprint,
         generation=info.generation,
+        filed_by=info.filed_by,
+        partition_digest=info.partition_digest,
     )
 
 
 def _check_alike(info: IndexInfo, first: IndexInfo) -> None:
-    for name in ("num_features", "dtype", "metric", "encoder_fingerprint", "generation", "optional"):
+    for name in (
+        "num_features",
+        "dtype",
+        "metric",
+        "encoder_fingerprint",
+        "generation",
+        "filed_by",
+        "partition_digest",
+        "optional",
+    ):
         if getattr(info, name) != getattr(first, name):
             raise ValueError(f"parts of an index differ in {name}: {getattr(first, name)!r}, {getattr(info, name)!r}")
 

@@ -141,6 +141,18 @@ def refine(
     return _answer(latlon, winner, points, probability, parameters)
 
 
+def nearest_distance(distance: Float[np.ndarray, "N *found"]) -> Float64[np.ndarray, "N"]:
+    """The feature distance of the nearest of all members that were found for an image; inf where there was none."""
+    return np.asarray(distance.reshape(len(distance), -1).min(axis=1), np.float64)
+
+
+def feature_distance(features: Float[np.ndarray, "N D"], others: Float[np.ndarray, "N D"]) -> Float64[np.ndarray, "N"]:
+    """The distance of each pair of vectors, both brought to length one, a row at a time: it depends on no neighbour."""
+    a, b = (each.astype(np.float64) for each in (features, others))
+    a, b = (each / np.maximum(np.sqrt((each * each).sum(axis=1, keepdims=True)), 1e-300) for each in (a, b))
+    return np.asarray(np.sqrt(((a - b) ** 2).sum(axis=1)))
+
+
 def gated(
     cells: Int[np.ndarray, "N K"], cell_probability: Float32[np.ndarray, "N K"], gate: float
 ) -> Int[np.ndarray, "N K"]:

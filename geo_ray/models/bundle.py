@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from geo_ray.errors import BundleError
-from geo_ray.geo.calibration import RadiusCalibration
+from geo_ray.geo.calibration import Calibration, read_calibration
 from geo_ray.index.gallery import GallerySearch
+from geo_ray.index.index_folder import DESCRIPTION, read_info
 from geo_ray.index.probe import Probing
 from geo_ray.index.refine import Refinement
 from geo_ray.models.encoder_spec import EncoderSpec
@@ -30,6 +31,7 @@ LABEL_FEATURES = "label_features.npy"
 INDEX = "index"
 GALLERY = "gallery"
 ENTRIES = ("kind", "description", "licence", "attribution", "encoder", "encoder_fingerprint", "files", "fingerprint")
+FILING = ("filed_by", "partition_digest")  # entries of bundles of cells, as their index says
 
 Parameters = Refinement | Probing | GallerySearch
 # For each kind of bundle, the manifest's entry that says how a place is found, and what reads it.
@@ -60,6 +62,8 @@ class Bundle:
     fingerprint: str
     provenance: dict[str, Any]
     max_pixels: int = 100_000_000  # of an image, as decode_image counts: 400 MB in memory
+    filed_by: str = "center"  # of cells: the rule by which a place is in one (``cells.labels.FILINGS``)
+    partition_digest: str = ""  # of cells: whose they are; empty where the bundle doesn't say
 
     @property
     def image_size(self) -> int:
@@ -117,11 +121,17 @@ class Bundle:
             "provenance": self.provenance,
         }
 
-    def calibration(self) -> RadiusCalibration | None:
-        """How a spread becomes a radius; None where that was never fitted."""
+    def calibration(self) -> Calibration | None:
+        """What an answer's numbers mean; None where that was never fitted. ``BundleError`` where it can't be read."""
         path = self.path(CALIBRATION)
         values = json.loads(path.read_text()) if path.is_file() else {}
-        return RadiusCalibration(**{name: tuple(value) for name, value in values.items()}) if values else None
+        try:
+            return read_calibration(values) if values else None
+        except (KeyError, TypeError, ValueError) as error:
+            remedy = "calibrate the bundle again: geo-ray bundle calibrate"
+            raise BundleError(
+                f"bundle {self.ref}: {CALIBRATION} is of another version ({error!r}); {remedy}"
+            ) from error
 
 
 def write_manifest(
@@ -152,6 +162,9 @@ def write_manifest(
         "files": digests,
         "provenance": provenance,
     }
+    if kind == "cells" and (folder / INDEX / DESCRIPTION).is_file():
+        info = read_info(folder / INDEX)
+        manifest |= {name: getattr(info, name) for name in FILING}
     (folder / MANIFEST).write_text(json.dumps(manifest | {"fingerprint": _fingerprint(manifest)}, indent=1) + "\n")
 
 
@@ -200,6 +213,7 @@ def _checked(ref: str, folder: Path, content: bytes) -> Bundle:
         parameters=_parameters(manifest),
         provenance=manifest.get("provenance", {}),
         **{n: manifest[n] for n in ENTRIES if n != "encoder"},
+        **{n: manifest[n] for n in FILING if manifest.get(n)},
     )
 
 

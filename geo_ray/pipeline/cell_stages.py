@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geo_ray.cells.partition_file import read_partition
-from geo_ray.index.refine import Matches, Refined, gated, rank_cells, refine, refine_by_neighbours
+from geo_ray.index.refine import Matches, Refined, gated, nearest_distance, rank_cells, refine, refine_by_neighbours
 from geo_ray.models.bundle import CELLS, open_bundle
 from geo_ray.models.head_file import read_head
 from geo_ray.pipeline.columns import Batch, Column, located
@@ -158,14 +158,21 @@ class RefineByMembers:
         def run(batch: Batch) -> Batch:
             places, probability = centers[batch["cells"]], batch["cell_probabilities"]
             near = batch["neighbour_distance"], batch["neighbour_latlon"]
-            return _located(refine_by_neighbours(probability, places, *near, bundle.refinement), batch["cells"], places)
+            refined = refine_by_neighbours(probability, places, *near, bundle.refinement)
+            return _located(refined, batch["cells"], places, batch["neighbour_distance"])
 
         return run
 
 
-def _located(refined: Refined, cells: np.ndarray, places: np.ndarray) -> Batch:
-    """The columns that ``Describe`` reads."""
-    return {**vars(refined), "cells": cells, "spread_km": refined.spread_km, "top_latlon": places[:, 0]}
+def _located(refined: Refined, cells: np.ndarray, places: np.ndarray, distance: np.ndarray) -> Batch:
+    """The columns that ``Describe`` reads; ``distance`` is that of the nearest members."""
+    return {
+        **vars(refined),
+        "cells": cells,
+        "feature_distance": nearest_distance(distance),
+        "spread_km": refined.spread_km,
+        "top_latlon": places[:, 0],
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +201,6 @@ class Refine:
             found = Matches(**{name: batch[name] for name in MATCHES})
             places = centers[batch["cells"]]
             refined = refine(batch["cell_probabilities"], places, found, bundle.refinement)
-            return _located(refined, batch["cells"], places)
+            return _located(refined, batch["cells"], places, found.member_distance)
 
         return run

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Shaped
 
 Batch = dict[str, np.ndarray]  # column name -> array; every array has the same leading axis
 
 HAS_LOCATION = "has_location"  # left out as asked, so no failure
+UNCERTAIN = "uncertain"  # answered, but below what was asked for: no failure either
 KILLS_WORKER = "kills_worker"
 CODES = {
     "empty": "the file has no bytes",
@@ -24,6 +26,7 @@ CODES = {
     "too_large": "the image has more pixels or bytes than allowed",
     "no_answer": "the model gave no finite answer",
     KILLS_WORKER: "the process that was to answer the image ended each time, as by a crash or for want of memory",
+    UNCERTAIN: "the answer, which is kept, is less certain than --min-probability or --max-radius-km ask for",
     HAS_LOCATION: "the photo carries a position, and such photos were to be skipped",
 }
 
@@ -59,8 +62,11 @@ ANSWER = (
     Column(name="longitude", dtype="float64", fill=np.nan),
     Column(name="cell_id", fill=""),
     Column(name="probability", dtype="float64", fill=np.nan),
+    Column(name="region_probability", dtype="float64", fill=np.nan),
+    Column(name="country_probability", dtype="float64", fill=np.nan),
     Column(name="radius_km_50", dtype="float64", fill=np.nan),
     Column(name="radius_km_90", dtype="float64", fill=np.nan),
+    Column(name="unlike", dtype="float64", fill=np.nan),
     Column(name="country", fill=""),
     Column(name="region", fill=""),
     Column(name="place", fill=""),
@@ -82,8 +88,9 @@ def located(num_candidates: int) -> tuple[Column, ...]:
     """What every way of finding a place answers, for ``Describe``.
 
     Numbers of the candidates (K) with their points and probabilities, which of them is the answer, the answer's point
-    in degrees, the spread in km that its radius is read from, and the place of the most probable cell, country or
-    other first step before anything finer was looked at; NaN where there is none.
+    in degrees, how far the image is from the nearest known one or label in feature space, how far the candidates spread
+    about the answer in km, and the place of the most probable cell, country or other first step before anything finer
+    was looked at; NaN where there is none.
     """
     k = num_candidates
     return (
@@ -92,6 +99,7 @@ def located(num_candidates: int) -> tuple[Column, ...]:
         Column(name="winner", dtype="int64", fill=0),
         Column(name="candidate_latlon", dtype="float64", shape=(k, 2), fill=np.nan),
         Column(name="candidate_probability", dtype="float64", shape=(k,), fill=0.0),
+        Column(name="feature_distance", dtype="float64", fill=np.nan),
         Column(name="spread_km", dtype="float64", fill=np.nan),
         Column(name="top_latlon", dtype="float64", shape=(2,), fill=np.nan),
     )
@@ -100,6 +108,11 @@ def located(num_candidates: int) -> tuple[Column, ...]:
 def view_columns(num_views: int) -> tuple[str, ...]:
     """Names of the columns with the bytes of each view of an item; a row that has fewer holds None in the last."""
     return ("bytes", *(f"bytes_{number}" for number in range(2, num_views + 1)))
+
+
+def has_answer(problem: Shaped[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+    """Which rows have an answer, certain or not, by their problems."""
+    return np.asarray((problem == "") | (problem == UNCERTAIN), bool)
 
 
 def num_rows(batch: Batch) -> int:

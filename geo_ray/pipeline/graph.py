@@ -134,6 +134,8 @@ def place_stages(bundle: Bundle) -> tuple[StageSpec, ...]:
         bundle.path(INDEX),
         num_features=bundle.num_features,
         encoder_fingerprint=bundle.encoder_fingerprint,
+        filed_by=bundle.filed_by,
+        partition_digest=bundle.partition_digest,
         with_hubness=bundle.refinement.measure == "csls",
     )
     rank, m = RankCells(bundle=ref, num_features=bundle.num_features, num_cells=k), bundle.refinement.num_members
@@ -164,9 +166,10 @@ def embedding_graph(
 
 
 def calibration_graph(bundle: Bundle, num_views: int = 1) -> Graph:
-    """The graph that answers what radii are fitted on: the point and the spread of its candidates."""
+    """The graph that answers what calibration is fitted on: what was located, before it is described."""
     stages = (*encoder_stages(bundle, num_views), *place_stages(bundle))
-    return Graph(stages, _inputs(num_views), ("image_id", "latlon", "spread_km", "problem"))
+    located = ("latlon", "cells", "winner", "candidate_probability", "feature_distance", "spread_km")
+    return Graph(stages, _inputs(num_views), ("image_id", *located, "problem"))
 
 
 def graph_of(
@@ -177,19 +180,25 @@ def graph_of(
     exif: str = "ignore",
     max_pixels: int | None = None,
     micro_batch: int | None = None,
+    min_probability: float | None = None,
+    max_radius_km: float | None = None,
 ) -> Graph:
     """The graph of a bundle; ``top_k`` is how many candidates to report (default: at most 5).
 
     An item has up to ``num_views`` images of at most ``max_pixels``, and the tower computes in ``dtype``, so many at
     once (see ``encoder_stages``). ``exif`` says what becomes of photos whose EXIF has a position: nothing is read
-    (``ignore``), they are left out (``skip``), or answered beside it (``compare``: three more columns). Raises
-    ``InputError`` for a ``top_k`` that the bundle can't fill.
+    (``ignore``), they are left out (``skip``), or answered beside it (``compare``: three more columns). For the last
+    two see ``Describe``. Raises ``InputError`` for a ``top_k`` that the bundle can't fill, and where radii are to be
+    looked at that were never calibrated.
     """
+    if max_radius_km is not None and bundle.calibration() is None:
+        raise InputError(f"bundle {bundle.ref} has no radii that --max-radius-km could look at; calibrate it first")
     num_reported = min(5, bundle.num_candidates) if top_k is None else top_k
     if not 1 <= num_reported <= bundle.num_candidates:
         known = f"the candidates that {bundle.ref} weighs"
         raise InputError(f"top_k={num_reported} must be from 1 to {bundle.num_candidates}, {known}")
-    describe = Describe(bundle=bundle.ref, num_reported=num_reported)
+    floor = {"min_probability": min_probability, "max_radius_km": max_radius_km}
+    describe = Describe(bundle=bundle.ref, num_reported=num_reported, **floor)
     stages = (*encoder_stages(bundle, num_views, dtype, max_pixels, micro_batch), *place_stages(bundle), describe)
     return _with_exif(Graph(stages, _inputs(num_views)), exif)
 

@@ -7,6 +7,7 @@ import numpy as np
 from geo_ray.atlas.labels import load_labels
 from geo_ray.index.gallery import read_gallery
 from geo_ray.index.probe import Probe
+from geo_ray.index.refine import feature_distance
 from geo_ray.models.bundle import GALLERY, LABEL_FEATURES, LABELS, open_bundle
 from geo_ray.pipeline.columns import Batch, Column, located
 from geo_ray.pipeline.stage import Runtime, Stage
@@ -43,7 +44,8 @@ class ProbeLabels(FindPlace):
 
         def run(batch: Batch) -> Batch:
             found = probe(batch["image_features"])
-            return vars(found) | {"spread_km": found.spread_km}
+            near = feature_distance(batch["image_features"], features[found.cells[:, 0]])
+            return vars(found) | {"feature_distance": near, "spread_km": found.spread_km}
 
         return run
 
@@ -62,6 +64,11 @@ class SearchGallery(FindPlace):
 
         def run(batch: Batch) -> Batch:
             found = gallery.search(batch["image_features"], bundle.gallery_search)
-            return vars(found) | {"spread_km": found.spread_km, "top_latlon": np.full_like(found.latlon, np.nan)}
+            rows = found.cells[np.arange(len(found.cells)), found.winner]
+            return vars(found) | {
+                "feature_distance": feature_distance(batch["image_features"], gallery.features[rows]),
+                "spread_km": found.spread_km,
+                "top_latlon": np.full_like(found.latlon, np.nan),
+            }
 
         return run

@@ -8,7 +8,7 @@ import numpy as np
 
 from geo_ray.index.shard import Searcher, open_shard
 from geo_ray.models.bundle import INDEX, open_bundle
-from geo_ray.pipeline.columns import Batch, Column, num_rows
+from geo_ray.pipeline.columns import Batch, Column, has_answer, num_rows
 
 Stage = Callable[[Batch], Batch]  # healthy rows in, the columns it writes out; it may add ``problem`` codes
 
@@ -62,11 +62,11 @@ class StageSpec(Protocol):
 
 
 def run_stage(spec: StageSpec, stage: Stage, batch: Batch) -> Batch:
-    """The batch with the stage's columns added; rows that have a problem are skipped and get the columns' fill.
+    """The batch with the stage's columns added; rows that have no answer are skipped and get the columns' fill.
 
     ``ValueError`` where the stage answers another number of rows than it was given, or rows of another shape.
     """
-    healthy = np.flatnonzero(batch["problem"] == "")
+    healthy = np.flatnonzero(has_answer(batch["problem"]))
     written = {column.name: column.blank(num_rows(batch)) for column in spec.writes}
     problem = batch["problem"].astype(object)  # a copy; numpy's own strings would cut codes to their width
     if len(healthy):
@@ -77,8 +77,8 @@ def run_stage(spec: StageSpec, stage: Stage, batch: Batch) -> Batch:
                 raise ValueError(f"{type(spec).__name__} answered {name} of shape {answer[name].shape}, not {rows}")
             values[healthy] = answer[name]
         if "problem" in answer:
-            problem[healthy] = answer["problem"]
+            problem[healthy] = np.where(problem[healthy] == "", answer["problem"], problem[healthy])
             for column in spec.writes:
-                failed = problem != ""
+                failed = ~has_answer(problem)
                 written[column.name][failed] = column.blank(int(failed.sum()))
     return batch | written | {"problem": problem}

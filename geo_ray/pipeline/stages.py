@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from geo_ray.geo.calibration import UNKNOWN_RADIUS
 from geo_ray.models.bundle import open_bundle
 from geo_ray.models.encoder_spec import EncoderSpec
+from geo_ray.models.naming import open_naming
 from geo_ray.models.preprocess import ImageProblem, decode_image
-from geo_ray.pipeline.columns import ANSWER, Batch, Column, located, view_columns
-from geo_ray.pipeline.naming import open_naming
+from geo_ray.pipeline.columns import ANSWER, UNCERTAIN, Batch, Column, located, view_columns
 from geo_ray.pipeline.stage import Runtime, Stage
+from geo_ray.pipeline.stating import stating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +127,15 @@ def view_mean(features: np.ndarray, counts: np.ndarray, spec: EncoderSpec) -> np
 
 @dataclass(frozen=True, kw_only=True)
 class Describe:
-    """What was found, as the columns that every kind of bundle answers."""
+    """What was found, as the columns that every kind of bundle answers.
+
+    Answers with a smaller ``probability`` or a larger or unknown ``radius_km_90`` than asked for are uncertain.
+    """
 
     bundle: str
     num_reported: int
+    min_probability: float | None = None
+    max_radius_km: float | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -146,37 +151,49 @@ class Describe:
         """Loads the ids, the names and the calibration."""
         bundle = open_bundle(self.bundle)
         naming = open_naming(bundle)
-        calibration = bundle.calibration() or UNKNOWN_RADIUS
+        state = stating(bundle.calibration(), naming)
 
         def run(batch: Batch) -> Batch:
             rows = np.arange(len(batch["winner"]))
-            radius_50, radius_90 = calibration.radii_km(batch["spread_km"])
             answered = batch["cells"][rows, batch["winner"]]
             places = naming.places_of(answered, batch["latlon"])
+            stated = state(batch, places)
             return {
                 "latitude": batch["latlon"][:, 0],
                 "longitude": batch["latlon"][:, 1],
                 "cell_id": naming.ids[answered],
-                "probability": batch["candidate_probability"][rows, batch["winner"]],
-                "radius_km_50": radius_50,
-                "radius_km_90": radius_90,
+                "probability": stated.candidates[rows, batch["winner"]],
+                "region_probability": stated.region,
+                "country_probability": stated.country,
+                "radius_km_50": stated.radius_km_50,
+                "radius_km_90": stated.radius_km_90,
+                "unlike": stated.unlike,
                 "country": places.country,
                 "region": places.region,
                 "place": places.city,
-                "candidates": self._candidates(batch, naming.ids),
+                "candidates": self._candidates(batch, naming.ids, stated.candidates),
                 "cell_latitude": batch["top_latlon"][:, 0],
                 "cell_longitude": batch["top_latlon"][:, 1],
                 "bundle_fingerprint": np.full(len(rows), bundle.fingerprint, dtype=object),
+                "problem": self._problems(stated.candidates[rows, batch["winner"]], stated.radius_km_90),
             }
 
         return run
 
-    def _candidates(self, batch: Batch, ids: np.ndarray) -> np.ndarray:
-        """A list of the most probable candidates for each row, most probable first."""
-        probability = batch["candidate_probability"]
-        order = np.argsort(-probability, axis=1, kind="stable")[:, : self.num_reported]
+    def _problems(self, probability: np.ndarray, radius_km_90: np.ndarray) -> np.ndarray:
+        certain = np.full(len(probability), True)
+        if self.min_probability is not None:
+            certain &= probability >= self.min_probability  # False for NaN
+        if self.max_radius_km is not None:
+            certain &= radius_km_90 <= self.max_radius_km
+        return np.where(certain, "", UNCERTAIN).astype(object)
+
+    def _candidates(self, batch: Batch, ids: np.ndarray, stated: np.ndarray) -> np.ndarray:
+        """A list of the best candidates for each row, best first; probabilities are None where none is stated."""
+        order = np.argsort(-batch["candidate_probability"], axis=1, kind="stable")[:, : self.num_reported]
         names = ids[np.take_along_axis(batch["cells"], order, axis=1)]
-        shares = np.take_along_axis(probability, order, axis=1)
+        shares = np.take_along_axis(stated, order, axis=1).astype(object)
+        shares[np.isnan(stated[:, 0])] = None
         points = np.take_along_axis(batch["candidate_latlon"], order[..., None], axis=1)
         column = np.empty(len(order), dtype=object)
         for row in range(len(order)):

@@ -4,6 +4,7 @@ What a task takes and gives passes through Ray's object store, which spills to d
 one row group of a file or one group of cells. The driver has ids and places, some hundred bytes an image.
 """
 
+import dataclasses
 import os
 import tempfile
 import time
@@ -13,13 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import ray
 from jaxtyping import Int, Int64
 
-from geo_ray.cells.labels import cells_of, nearest_centers
+from geo_ray.cells.labels import FILINGS, file_points
 from geo_ray.cells.partition import Partition
 from geo_ray.cells.partition_file import read_partition
 from geo_ray.errors import InputError
@@ -48,11 +49,11 @@ class IndexBuild:
     """What to build an index from, how, and where it goes.
 
     ``features`` are files or folders as ``geo-ray embed`` writes; ``places`` is a table of image ids and points, needed
-    where the features' files have no latitude and longitude. Images are filed to the cell whose polygon covers them, or
-    whose center is nearest, which is right for a head that ranks cells by their centers. ``num_shards`` of None is one
-    folder that isn't split, for search in process. Without ``encoder_fingerprint`` that of the features' manifest is
-    noted. With ``hubness`` the index serves CSLS too: one process reads all members for it. ``output`` is a new folder,
-    or a URI.
+    where the features' files have no latitude and longitude. By ``filed_by`` images are filed to the cell whose center
+    is nearest, which is right for a head that ranks cells by their centers, or whose polygon covers them; the index
+    records it. ``num_shards`` of None is one folder that isn't split, for search in process. Without
+    ``encoder_fingerprint`` that of the features' manifest is noted. With ``hubness`` the index serves CSLS too: one
+    process reads all members for it. ``output`` is a new folder, or a URI.
     """
 
     features: tuple[str, ...]
@@ -63,7 +64,7 @@ class IndexBuild:
     dtype: Dtype = "int8"
     metric: Metric = "l2"
     num_shards: int | None = None
-    filed_by: Literal["polygon", "center"] = "polygon"
+    filed_by: str = "center"
     encoder_fingerprint: str = ""
     hubness: bool = False
 
@@ -72,8 +73,8 @@ class IndexBuild:
             raise ValueError("an index needs features; name their files or folders")
         if self.num_shards is not None and self.num_shards < 1:
             raise ValueError(f"num_shards={self.num_shards} must be at least 1")
-        if self.filed_by not in ("polygon", "center"):
-            raise ValueError(f"filed_by={self.filed_by!r} must be 'polygon' or 'center'")
+        if self.filed_by not in FILINGS:
+            raise ValueError(f"filed_by={self.filed_by!r} must be one of {', '.join(FILINGS)}")
 
 
 def build_index(build: IndexBuild, progress: Progress = lambda task: None) -> IndexInfo:
@@ -132,16 +133,13 @@ def build_parts(
         build_cells = partial(_build_group, first=first, last=last, num_features=members.num_features, **settings)
         jobs.append((title, partial(_submit, task, title, 1, build_cells, pieces[number])))
     for (part,) in _in_order("cells", jobs, progress):
-        yield part
+        yield dataclasses.replace(part, filed_by=build.filed_by, partition_digest=partition.digest)
 
 
-def file_members(
-    members: Members, partition: Partition, filed_by: Literal["polygon", "center"]
-) -> Int64[np.ndarray, "n"]:
+def file_members(members: Members, partition: Partition, filed_by: str) -> Int64[np.ndarray, "n"]:
     """The cell of each row; -1 of those that aren't used."""
     cells = np.full(len(members.used), -1)
-    file = cells_of if filed_by == "polygon" else nearest_centers
-    cells[members.used] = file(members.latlon[members.used], partition)
+    cells[members.used] = file_points(members.latlon[members.used], partition, filed_by)
     return cells
 
 

@@ -240,6 +240,8 @@ class ShardRuntime(Runtime):
             roster.whole,
             num_features=opened.num_features,
             encoder_fingerprint=opened.encoder_fingerprint,
+            filed_by=opened.filed_by,
+            partition_digest=opened.partition_digest,
             with_hubness=opened.refinement.measure == "csls",
         )
         return self.shards

@@ -80,6 +80,8 @@ class ShardGroup:
             num_cells=old.whole.num_cells,
             metric=old.whole.metric,
             encoder_fingerprint=old.whole.encoder_fingerprint,
+            filed_by=old.whole.filed_by,
+            partition_digest=old.whole.partition_digest,
             with_hubness="member_hubness" in old.whole.optional,
         )
         actors = start_actors(new, self._options, old.version + 1)

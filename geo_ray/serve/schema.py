@@ -21,7 +21,7 @@ class Candidate(BaseModel):
     """One of the places that were considered."""
 
     cell_id: str
-    probability: float = Field(description="Share of this candidate, 0 to 1")
+    probability: float | None = Field(description="Of this candidate, 0 to 1; null as that of the answer")
     latitude: float = Field(description="Degrees north, WGS 84")
     longitude: float = Field(description="Degrees east, WGS 84")
 
@@ -33,10 +33,15 @@ class Location(BaseModel):
     latitude: float = Field(description="Degrees north, WGS 84")
     longitude: float = Field(description="Degrees east, WGS 84")
     cell_id: str = Field(description="Geocell of the answer")
-    probability: float = Field(description="Share of the chosen candidate, 0 to 1")
+    probability: float | None = Field(description="That the image is of this geocell, 0 to 1; null where the image is "
+                                      "unlike all that the bundle was calibrated on")  # fmt: skip
+    region_probability: float | None = Field(description="That it is of the answer's region")
+    country_probability: float | None = Field(description="That it is of the answer's country")
     radius_km_50: float | None = Field(description="The true place is within this distance in half of all cases; null "
-                                       "where the bundle is not calibrated")  # fmt: skip
+                                       "where the bundle is not calibrated, or the image is unlike")  # fmt: skip
     radius_km_90: float | None = Field(description="The same for nine of ten cases")
+    unlike: float | None = Field(description="Share of the known kind of images, by place, that are as unlike the "
+                                 "others as this one; where it is small nothing else is stated")  # fmt: skip
     country: str = Field(description="ISO 3166-1 alpha-2 code of the nearest known place; empty where unknown")
     region: str = Field(description="First-order division of the nearest known place; empty where unknown")
     place: str = Field(description="Name of the nearest known place; empty where unknown")
@@ -69,6 +74,6 @@ def location(request_id: str, row: Batch, bundle: BundleInfo) -> Location:
     """The answer in a batch of one healthy row, number for number."""
     values = {column.name: row[column.name].tolist()[0] for column in ANSWER if column.name in Location.model_fields}
     known: dict[str, Any] = {
-        name: None if name.startswith("radius") and isnan(value) else value for name, value in values.items()
+        name: None if isinstance(value, float) and isnan(value) else value for name, value in values.items()
     }
     return Location(request_id=request_id, bundle=bundle, **known)

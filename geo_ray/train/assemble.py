@@ -16,10 +16,11 @@ from geo_ray.cells.labels import nearest_centers
 from geo_ray.cells.partition import Partition
 from geo_ray.cells.partition_file import read_partition, write_partition
 from geo_ray.datasets import earth
-from geo_ray.evaluation.calibration import fit_radius
+from geo_ray.evaluation.bootstrap import groups_by_block
+from geo_ray.evaluation.calibration import fit_calibration
+from geo_ray.evaluation.known_answers import known_answers
 from geo_ray.evaluation.refinement import CHOICES, known_images
 from geo_ray.geo.metrics import error_metrics
-from geo_ray.geo.sphere import great_circle_km
 from geo_ray.index.index_folder import write_index
 from geo_ray.index.prototypes import Clustering, build_index
 from geo_ray.index.refine import Refinement
@@ -27,6 +28,7 @@ from geo_ray.models.bundle import CALIBRATION, CELLS, HEAD, INDEX, WEIGHTS, open
 from geo_ray.models.clip import TOWER
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.heads import GeocellHead
+from geo_ray.models.naming import open_naming
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.gallery import embed_views, gallery_places
 from geo_ray.train.head import fit_head
@@ -77,11 +79,12 @@ def assemble(
     filed = nearest_centers(latlon, partition)
     clustering, fingerprint = Clustering(noise="nearest"), open_bundle(str(stage.resolve())).encoder_fingerprint
     index = build_index(features, latlon, filed, len(partition), clustering, encoder_fingerprint=fingerprint)
+    index = dataclasses.replace(index, filed_by="center", partition_digest=partition.digest)
     write_index(index, output / INDEX)
     (output / CALIBRATION).write_text("{}")
     write_manifest(output, **WORDS, encoder=encoder, parameters=START, provenance=provenance)
     say("fitting the refinement on the validation split")
-    refinement, validation = _tune(config, str(stage.resolve()), str(output.resolve()), START)
+    refinement, validation = tune(config, str(stage.resolve()), output, START)
     say(f"validation: {validation}")
     provenance["validation"] = validation
     write_manifest(output, **WORDS, encoder=encoder, parameters=refinement, provenance=provenance)
@@ -105,16 +108,18 @@ def _joint_head(weights: Path) -> dict[str, torch.Tensor]:
     return {"weight": state["head.weight"] * GeocellHead.FEATURE_SCALE, "bias": state["head.bias"]}
 
 
-def _tune(config: TrainConfig, encoder: str, bundle: str, start: Refinement) -> tuple[Refinement, dict[str, Any]]:
-    """Refinement fitted on the validation split, and its metrics there; writes the calibration into the bundle."""
+def tune(config: TrainConfig, encoder: str, bundle: Path, start: Refinement) -> tuple[Refinement, dict[str, Any]]:
+    """Refinement fitted on the validation split, and its metrics there; writes the calibration into the bundle.
+
+    Every block of a quarter of a degree has one vote. ``encoder`` is a bundle with the tower.
+    """
     latlon = train_locations(config, "validation")
     features = embed_views(earth.jittered_views(latlon, np.random.default_rng(config.seed)), encoder)
-    opened = open_bundle(bundle)
-    images = known_images(opened, features, latlon)
+    opened, groups = open_bundle(str(bundle.resolve())), groups_by_block(latlon)
+    images = known_images(opened, features, latlon, groups.weights)
     best = images.fit(start, {name: CHOICES[name] for name in FITTED})
-    refined = images.answer(best)
-    errors = great_circle_km(refined.latlon, latlon)
-    calibration = fit_radius(refined.spread_km, errors)
-    Path(bundle, CALIBRATION).write_text(json.dumps(dataclasses.asdict(calibration), indent=1))
-    metrics = error_metrics(errors)
-    return best, {"median_error_km": metrics["median_error_km"], "accuracy_at_km": metrics["accuracy_at_km"]}
+    known = known_answers(open_naming(opened), images.located(best), latlon, groups)
+    calibration = dataclasses.asdict(fit_calibration(known))
+    (bundle / CALIBRATION).write_text(json.dumps(calibration, indent=1) + "\n")
+    metrics = error_metrics(known.error_km, groups.weights)
+    return best, {"by_place": {name: metrics[name] for name in ("median_error_km", "accuracy_at_km")}}

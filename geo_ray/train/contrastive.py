@@ -18,6 +18,7 @@ from jaxtyping import Float, Float64, Int
 from torch import nn
 
 from geo_ray.datasets import earth
+from geo_ray.geo.blocks import block_ids
 from geo_ray.models.losses import image_text_contrastive
 from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 from geo_ray.train.augment import augment
@@ -98,7 +99,7 @@ def country_weights(places: NamedPlaces) -> Float64[np.ndarray, "n"]:
 
     A block is a quarter degree (``datasets.earth``); a third of the photos lie in 200 cities, and in one country.
     """
-    _, block, in_block = np.unique(earth.block_ids(places.latlon), return_inverse=True, return_counts=True)
+    _, block, in_block = np.unique(block_ids(places.latlon), return_inverse=True, return_counts=True)
     weights = 1 / np.sqrt(in_block[block])
     _, country = np.unique(places.countries.astype(str), return_inverse=True)
     weights = weights / np.sqrt(np.bincount(country, weights))[country]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float64
 
 from geo_ray.datasets import earth
+from geo_ray.geo.blocks import block_ids
 from geo_ray.geo.sphere import destination
 from geo_ray.train.augment import augment, sometimes, uniform
 from geo_ray.train.config import TrainConfig
@@ -27,7 +28,7 @@ def place_weights(latlon: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n"
 
     Between photos alike (a third of them lie in 200 cities) and blocks alike (half of them hold one photo).
     """
-    _, block, counts = np.unique(earth.block_ids(latlon), return_inverse=True, return_counts=True)
+    _, block, counts = np.unique(block_ids(latlon), return_inverse=True, return_counts=True)
     weights = 1 / np.sqrt(counts[block])
     return np.asarray(weights / weights.sum())
 

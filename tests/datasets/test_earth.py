@@ -11,6 +11,7 @@ from PIL import Image
 
 from geo_ray.datasets import earth
 from geo_ray.errors import MissingDataError
+from geo_ray.geo.blocks import block_ids
 from geo_ray.geo.sphere import check_latlon, destination, from_unit_vectors, great_circle_km, unit_vectors
 
 bounded = settings(max_examples=30, deadline=None, derandomize=True)
@@ -144,21 +145,19 @@ def test_locations_are_places_without_duplicates():
 
 
 def test_blocks_by_hand():
-    ids = earth.block_ids(
-        np.array([[0.0, 0.0], [0.24, 0.24], [0.25, 0.0], [0.0, -0.01], [10.0, 180.0], [10.0, -180.0]])
-    )
+    ids = block_ids(np.array([[0.0, 0.0], [0.24, 0.24], [0.25, 0.0], [0.0, -0.01], [10.0, 180.0], [10.0, -180.0]]))
     assert ids[0] == ids[1]
     assert len({ids[0], ids[2], ids[3]}) == 3
     assert ids[4] == ids[5]
     assert ids[3] == ids[0] - 1
-    assert earth.block_ids(np.array([[-90.0, -180.0], [90.0, 180.0]])).tolist() == [0, 720 * 1440]
+    assert block_ids(np.array([[-90.0, -180.0], [90.0, 180.0]])).tolist() == [0, 720 * 1440]
 
 
 @given(st.floats(-90, 90), st.floats(-180, 179.9))
 @bounded
 def test_points_of_a_block_are_near(lat, lon):
     points = np.array([[lat, lon], [min(lat + 0.3, 90.0), lon], [lat, min(lon + 0.3, 180.0)]])
-    ids = earth.block_ids(points)
+    ids = block_ids(points)
     if lat <= 89.5:
         assert ids[0] != ids[1]
     assert ids[0] != ids[2] or lon + 0.3 > 180
@@ -166,7 +165,7 @@ def test_points_of_a_block_are_near(lat, lon):
 
 def test_splits_are_by_whole_blocks_in_the_stated_shares():
     latlon = earth.locations()
-    split, blocks = earth.splits(latlon, 7), earth.block_ids(latlon)
+    split, blocks = earth.splits(latlon, 7), block_ids(latlon)
     assert set(split) == {"train", "validation", "test"}
     held = {name: set(blocks[split == name]) for name in ("train", "validation", "test")}
     num_blocks = len(np.unique(blocks))

@@ -5,7 +5,9 @@ import pytest
 from prediction_rows import answer, problem
 
 from geo_ray.errors import InputError
-from geo_ray.evaluation.evaluate import compare, country_codes, evaluate, format_table, load
+from geo_ray.evaluation.comparison import compare, country_codes, load
+from geo_ray.evaluation.evaluate import evaluate
+from geo_ray.evaluation.text import format_table
 
 KM_A_DEGREE = 111.195  # of a great circle of 6371.0088 km radius
 
@@ -19,6 +21,8 @@ KEYS = {
     "country_accuracy",
     "cell_centre",
     "radius_coverage",
+    "intervals_95",
+    "by_place",
     "images_per_second",
 }
 
@@ -41,7 +45,8 @@ def test_by_hand(make_run, make_truth):
     assert (metrics["num_images"], metrics["num_problems"]) == (4, 1)
     assert metrics["median_error_km"] == pytest.approx(KM_A_DEGREE, abs=1e-3)
     assert metrics["mean_error_km"] == pytest.approx(2 / 3 * KM_A_DEGREE, abs=1e-3)
-    assert metrics["accuracy_at_km"] == {"1": 0.25, "25": 0.25, "200": 0.75, "750": 0.75, "2500": 0.75}
+    near = dict.fromkeys(("1", "5", "10", "25", "50", "100"), 0.25)
+    assert metrics["accuracy_at_km"] == near | dict.fromkeys(("200", "750", "1000", "2500"), 0.75)
     # 5000 exp(-111.195 / 1492.7) = 4641.1
     assert metrics["geoguessr_score"] == pytest.approx((5000 + 4641 + 4641) / 4)
     assert metrics["country_accuracy"] == 0.5  # a and c
@@ -111,6 +116,8 @@ def test_order_of_rows_does_not_matter(make_run, tmp_path, make_truth):
     assert second.pop("mean_error_km") == pytest.approx(first.pop("mean_error_km"))  # sums differ in the last digit
     for metrics in (first, second):
         metrics["cell_centre"].pop("mean_error_km")
+        metrics.pop("intervals_95")
+        metrics["by_place"] = None  # sums by place differ in the last digit too
     assert first == second
 
 
@@ -123,3 +130,42 @@ def test_table_shows_both_columns_and_what_matched(make_run, make_truth):
     assert "50.00 %" in text
     assert "2 images matched by image id" in text
     assert "123 images/s" in text
+
+
+def test_a_city_of_many_photos_is_one_place(make_run, make_truth):
+    """Ninety of a hundred photos are of one block and right: by photo nine in ten are, by place one in eleven."""
+    city = [(f"c{n}", 48.86, 2.3 + n / 1000) for n in range(90)]
+    others = [(f"o{n}", float(n), 40.0) for n in range(10)]
+    truth = "id,lat,lon\n" + "".join(f"{name},{lat},{lon}\n" for name, lat, lon in [*city, *others])
+    rows = [answer(name, lat, lon) for name, lat, lon in city] + [answer(name, lat, 60.0) for name, lat, _ in others]
+    metrics = evaluate(*load(str(make_run(rows)), str(make_truth(truth))))
+    place = metrics["by_place"]
+    assert metrics["accuracy_at_km"]["25"] == 0.9
+    assert place["accuracy_at_km"]["25"] == pytest.approx(1 / 11)
+    assert (place["num_places"], place["grouped_by"]) == (11, "blocks of 0.25 degrees")
+    assert place["effective_num_images"] == round(100**2 / (90**2 + 10), 1)
+    assert metrics["median_error_km"] == 0.0
+    assert place["median_error_km"] > 2000.0
+    low, high = metrics["intervals_95"]["accuracy_at_km"]["25"]
+    assert low <= 0.1  # without the city
+    assert high > 0.9
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_places_by_a_column(make_run, make_truth):
+    rows = [answer(f"i{n}", 1.0, 2.0) for n in range(20)]
+    truth = "id,lat,lon,User\n" + "".join(f"i{n},1,{2 if n < 18 else 9},{'u' if n < 18 else n}\n" for n in range(20))
+    loaded = load(str(make_run(rows)), str(make_truth(truth)), "user")
+    place = evaluate(*loaded)["by_place"]
+    assert (place["num_places"], place["grouped_by"]) == (3, "column 'user'")
+    assert place["accuracy_at_km"]["1"] == pytest.approx(1 / 3)
+    assert place["intervals_95"]["accuracy_at_km"]["1"] is None  # of three places none can be told
+    assert "3 places are too few" in format_table(evaluate(*loaded))
+
+
+def test_places_by_a_column_that_is_not_there(make_run, make_truth):
+    truth, run = make_truth("id,lat,lon\na,1,2\n"), make_run([answer("a", 1.0, 2.0)])
+    with pytest.raises(InputError, match="no column 'user'"):
+        load(str(run), str(truth), "user")
+    by_latitude = load(str(run), str(truth), "lat")[1]
+    assert by_latitude.groups.tolist() == ["1"]

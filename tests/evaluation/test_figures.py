@@ -3,7 +3,7 @@ import pytest
 from prediction_rows import answer
 
 from geo_ray.evaluation import figures
-from geo_ray.evaluation.evaluate import compare, load
+from geo_ray.evaluation.comparison import compare, load
 
 NAN = float("nan")
 

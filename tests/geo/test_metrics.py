@@ -19,7 +19,8 @@ NAN = float("nan")
 
 def test_by_hand():
     metrics = error_metrics(np.array([0.0, 0.5, 24.0, 150.0, 20000.0]))
-    assert metrics["accuracy_at_km"] == {"1": 0.4, "25": 0.6, "200": 0.8, "750": 0.8, "2500": 0.8}
+    shares = {"1": 0.4, "5": 0.4, "10": 0.4, "25": 0.6, "50": 0.6, "100": 0.6}
+    assert metrics["accuracy_at_km"] == shares | {"200": 0.8, "750": 0.8, "1000": 0.8, "2500": 0.8}
     assert metrics["median_error_km"] == 24.0
     assert metrics["mean_error_km"] == pytest.approx(20174.5 / 5)
     # 5000, 4998, 4920, 4522, 0: 5000 exp(-24/1492.7) = 4920.25, 5000 exp(-150/1492.7) = 4521.9
@@ -56,7 +57,7 @@ def test_without_any_image():
     assert metrics == {
         "median_error_km": None,
         "mean_error_km": None,
-        "accuracy_at_km": dict.fromkeys(("1", "25", "200", "750", "2500")),
+        "accuracy_at_km": dict.fromkeys(f"{km:g}" for km in THRESHOLDS_KM),
         "geoguessr_score": None,
     }
     json.dumps(metrics, allow_nan=False)

@@ -1,18 +1,26 @@
 """Bundles: sealed, opened, and refused by the name of the file that is wrong."""
 
+import dataclasses
 import json
 
 import fsspec
 import pytest
 
 from geo_ray.errors import BundleError
-from geo_ray.geo.calibration import RadiusCalibration
+from geo_ray.geo.calibration import Calibration, Likeness, ProbabilityCalibration, RadiusCalibration
 from geo_ray.index.refine import Refinement
 from geo_ray.models import bundle as module
 from geo_ray.models.bundle import MANIFEST, open_bundle, shipped_bundles, write_manifest
 from geo_ray.models.encoder_spec import EncoderSpec
 
 ENCODER = EncoderSpec(architecture="residual-tiny", image_size=32, num_features=16)
+STEPS = Calibration(
+    radius=RadiusCalibration(edges=(1.0,), radius_km_50=(1.0, 2.0), radius_km_90=(3.0, 4.0)),
+    probability=ProbabilityCalibration(),
+    likeness=Likeness(level=0.05, distances=(), p_values=(1.0,)),
+    num_images=3,
+    num_places=2,
+)
 WORDS = {"kind": "cells", "description": "a test", "licence": "Apache-2.0", "attribution": "nobody"}
 
 
@@ -35,7 +43,7 @@ def folder(tmp_path):
     (path / "index").mkdir(parents=True)
     (path / "weights.safetensors").write_bytes(b"weights")
     (path / "index" / "codes.npy").write_bytes(b"codes")
-    (path / "calibration.json").write_text('{"edges": [1.0], "radius_km_50": [1.0, 2.0], "radius_km_90": [3.0, 4.0]}')
+    (path / "calibration.json").write_text(json.dumps(dataclasses.asdict(STEPS)))
     seal(path)
     return path
 
@@ -52,8 +60,15 @@ def test_sealed_and_opened(folder):
     assert (opened.kind, opened.image_size, opened.num_features) == ("cells", 32, 16)
     assert sorted(opened.files) == ["calibration.json", "index/codes.npy", "weights.safetensors"]
     assert opened.path("index/codes.npy").read_bytes() == b"codes"
-    steps = RadiusCalibration(edges=(1.0,), radius_km_50=(1.0, 2.0), radius_km_90=(3.0, 4.0))
-    assert opened.calibration() == steps
+    assert opened.calibration() == STEPS
+
+
+def test_a_calibration_of_an_earlier_version_is_refused(folder):
+    (folder / "calibration.json").write_text('{"edges": [1.0], "radius_km_50": [1.0, 2.0], "radius_km_90": [3.0, 4.0]}')
+    seal(folder)
+    module._checked.cache_clear()
+    with pytest.raises(BundleError, match=r"another version.*geo-ray bundle calibrate"):
+        open_bundle(str(folder)).calibration()
 
 
 def test_fingerprints_follow_what_changes_answers(folder):

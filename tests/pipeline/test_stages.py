@@ -60,7 +60,7 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[name], b[name])
     for name in ("latitude", "longitude", "cell_latitude", "cell_longitude"):
         np.testing.assert_allclose(a[name], b[name], atol=1e-4)
-    for name in ("probability", "radius_km_50", "radius_km_90"):
+    for name in ("probability", "region_probability", "country_probability", "radius_km_50", "radius_km_90", "unlike"):
         np.testing.assert_allclose(a[name], b[name], rtol=1e-3)
     for one, other in zip(a["candidates"], b["candidates"], strict=True):
         assert [c["cell_id"] for c in one] == [c["cell_id"] for c in other]
@@ -81,8 +81,16 @@ def test_every_image_is_answered_or_has_a_problem(answer):
             assert value == column.fill or (np.isnan(value) and np.isnan(column.fill))
     assert (np.abs(answer["latitude"][good]) <= 90).all()
     assert (np.abs(answer["longitude"][good]) <= 180).all()
-    assert ((answer["probability"][good] > 0) & (answer["probability"][good] <= 1)).all()
-    assert (answer["radius_km_50"][good] <= answer["radius_km_90"][good]).all()
+    unlike = good & (answer["unlike"] < open_bundle("earth-tiny").calibration().likeness.level)
+    stated = good & ~unlike
+    assert 0 < unlike.sum() < stated.sum() + 10  # crops of the open sea, where nobody took photos
+    for name in ("probability", "region_probability", "country_probability"):
+        assert ((answer[name][stated] > 0) & (answer[name][stated] <= 1)).all()
+        assert np.isnan(answer[name][unlike]).all()
+    assert (answer["country_probability"][stated] >= answer["region_probability"][stated]).all()
+    assert (answer["radius_km_50"][stated] <= answer["radius_km_90"][stated]).all()
+    assert np.isnan(answer["radius_km_50"][unlike]).all()
+    assert np.isnan(answer["radius_km_90"][unlike]).all()
     assert all(len(country) == 2 for country in answer["country"][good])
 
 
@@ -90,9 +98,12 @@ def test_candidates_are_ranked_and_led_by_the_answers_cell(answer):
     for row in np.flatnonzero(answer["problem"] == ""):
         candidates = answer["candidates"][row]
         probabilities = [candidate["probability"] for candidate in candidates]
+        assert candidates[0]["cell_id"] == answer["cell_id"][row]
+        if np.isnan(answer["probability"][row]):
+            assert set(probabilities) == {None}
+            continue
         assert probabilities == sorted(probabilities, reverse=True)
         assert sum(probabilities) <= 1 + 1e-6
-        assert candidates[0]["cell_id"] == answer["cell_id"][row]
         assert probabilities[0] == answer["probability"][row]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from geo_ray.datasets import earth
+from geo_ray.geo.blocks import block_ids
 from geo_ray.geo.sphere import great_circle_km
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.places import draw_places, place_batches, place_weights, train_locations
@@ -16,7 +17,7 @@ CONFIG = TrainConfig(places_per_step=32, image_size=32)
 
 def test_splits_are_apart_and_whole():
     parts = {name: train_locations(CONFIG, name) for name in ("train", "validation", "test")}
-    blocks = {name: set(earth.block_ids(latlon)) for name, latlon in parts.items()}
+    blocks = {name: set(block_ids(latlon)) for name, latlon in parts.items()}
     assert not blocks["train"] & (blocks["test"] | blocks["validation"])
     assert not blocks["test"] & blocks["validation"]
     assert sum(map(len, parts.values())) == len(earth.locations())

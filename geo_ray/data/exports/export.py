@@ -1,13 +1,14 @@
 """Exports of a finished run: its predictions in the files that other programs read."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from geo_ray.data.exports.folder import ExportFolder, whole_file
 from geo_ray.data.exports.photos import write_copies, write_sidecars
 from geo_ray.data.exports.run_files import RunFiles, open_run
 from geo_ray.data.exports.tables import write_csv, write_geojson
 from geo_ray.errors import InputError
+from geo_ray.pipeline.columns import UNCERTAIN
 
 TABLES = {"geojson": ("predictions.geojson", write_geojson), "csv": ("predictions.csv", write_csv)}
 FORMATS = (*TABLES, "xmp", "copies")
@@ -22,6 +23,7 @@ class ExportOptions:
     output: str | None = None
     max_radius_km: float | None = None  # leave out answers whose radius_km_90 is larger or unknown
     overwrite_gps: bool = False  # also in photos that carry a position
+    leave_out_uncertain: bool = False  # of tables; photos are never given an uncertain position
 
     def __post_init__(self) -> None:
         if self.to not in FORMATS:
@@ -45,6 +47,8 @@ def export(options: ExportOptions) -> str:
     Raises ``InputError`` where the run can't be read, ``OutputError`` where the export can't be written.
     """
     run = open_run(options.run)
+    if options.leave_out_uncertain:
+        run = replace(run, left_out=UNCERTAIN)
     if options.to in TABLES:
         name, write = TABLES[options.to]
         with whole_file(options.folder, name) as file:

@@ -16,9 +16,11 @@ from geo_ray.data.sources import Input
 from geo_ray.data.sources.reading import Reader
 from geo_ray.errors import InputError
 from geo_ray.models.exif import looks_located
+from geo_ray.pipeline.columns import UNCERTAIN
 
 XMP_SUFFIX = ".xmp"
 NO_ANSWER, TOO_WIDE = "without an answer, left out", "with a larger or unknown radius, left out"
+NOT_CERTAIN = "uncertain, left out"
 UNREADABLE = "whose original can't be read where its uri says"
 SIDECARS, COPIES = "sidecars", "copies with the position in their EXIF"
 BESIDE = "copies with a sidecar (not JPEG, or EXIF that can't be extended)"
@@ -86,6 +88,8 @@ def _answers(run: RunFiles, max_radius_km: float | None, counts: Counter[str]) -
 
 
 def _left_out(row: dict[str, Any], max_radius_km: float | None) -> str:
+    if row["problem"] == UNCERTAIN:
+        return NOT_CERTAIN
     if row["problem"] or row["latitude"] is None or row["longitude"] is None:
         return NO_ANSWER
     radius = row["radius_km_90"]

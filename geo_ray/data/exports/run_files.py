@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geo_ray.data.record.ledger import MANIFEST, PREDICTIONS, RUN, SUCCESS, SUFFIX
@@ -26,6 +27,7 @@ class RunFiles:
     names: tuple[str, ...]
     fingerprint: str
     schema: pa.Schema
+    left_out: str = ""  # the problem of rows that aren't asked for
 
     @property
     def scalars(self) -> list[str]:
@@ -38,7 +40,8 @@ class RunFiles:
         for name in self.names:
             with _opened(self.uri, name) as file:
                 for group in range(file.num_row_groups):  # one by one, or pyarrow reads the whole file ahead
-                    yield from file.iter_batches(ROWS_PER_BATCH, row_groups=[group], columns=list(columns))
+                    for batch in file.iter_batches(ROWS_PER_BATCH, row_groups=[group], columns=list(columns)):
+                        yield batch.filter(pc.not_equal(batch["problem"], self.left_out)) if self.left_out else batch
 
 
 def open_run(uri: str) -> RunFiles:

@@ -9,12 +9,13 @@ import pyarrow as pa
 from pyarrow import csv
 
 from geo_ray.data.exports.run_files import RunFiles
+from geo_ray.pipeline.columns import UNCERTAIN
 
 
 def write_geojson(run: RunFiles, file: Any) -> int:
     """Write a FeatureCollection (RFC 7946) with all columns of one value as properties; the number of features.
 
-    A row with a problem is a feature without geometry.
+    A row without an answer is a feature without geometry.
     """
     file.write(b'{"type":"FeatureCollection","features":[')
     count = 0
@@ -28,7 +29,7 @@ def write_geojson(run: RunFiles, file: Any) -> int:
 
 def _feature(row: dict[str, Any]) -> str:
     point = [_finite(row["longitude"]), _finite(row["latitude"])]
-    known = not row["problem"] and None not in point
+    known = row["problem"] in ("", UNCERTAIN) and None not in point
     feature = {
         "type": "Feature",
         "geometry": {"type": "Point", "coordinates": point} if known else None,

@@ -37,7 +37,12 @@ READ_AT_ONCE = 16  # small files: each is a request, and waits more than it comp
 DEATHS = "deaths.json"
 MICRO_BATCH, DECODE = "micro_batch", "decode"  # what is agreed on when workers are known
 SUFFIX = ".parquet"
-LATER = ("max_pixels", "micro_batch")  # of a run's key, added when runs without it could be resumed
+LATER = (
+    "max_pixels",
+    "micro_batch",
+    "min_probability",
+    "max_radius_km",
+)  # of a run's key, added when runs without it could be resumed
 _EVENT = threading.Lock()  # events come of several threads, and each writes the whole file
 
 
@@ -58,6 +63,8 @@ class RunKey:
     exif: str = "ignore"
     max_pixels: int | None = None
     micro_batch: int | None = None
+    min_probability: float | None = None
+    max_radius_km: float | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -5,7 +5,7 @@ import pyarrow as pa
 import shapely
 
 from geo_ray.atlas.geoparquet import geoparquet_metadata
-from geo_ray.pipeline.columns import EXIF_DISTANCE, EXIF_POINT, Batch
+from geo_ray.pipeline.columns import EXIF_DISTANCE, EXIF_POINT, Batch, has_answer
 
 CANDIDATE = pa.struct(
     [
@@ -24,8 +24,11 @@ SCHEMA = pa.schema(
         ("longitude", pa.float64()),
         ("cell_id", pa.string()),
         ("probability", pa.float64()),
+        ("region_probability", pa.float64()),
+        ("country_probability", pa.float64()),
         ("radius_km_50", pa.float64()),
         ("radius_km_90", pa.float64()),
+        ("unlike", pa.float64()),
         ("country", pa.string()),
         ("region", pa.string()),
         ("place", pa.string()),
@@ -45,7 +48,7 @@ EXIF_SCHEMA = pa.schema(  # with the columns that comparing with EXIF adds
 
 def prediction_table(batch: Batch) -> pa.Table:
     """The answers of a graph as rows of a prediction file; what a row with a problem has no value for is null."""
-    answered = batch["problem"] == ""
+    answered = has_answer(batch["problem"])
     schema = EXIF_SCHEMA if EXIF_DISTANCE.name in batch else SCHEMA
     columns: dict[str, pa.Array] = {}
     for field in schema:

@@ -24,7 +24,7 @@ from geo_ray.data.run.signals import stopped_by_signals
 from geo_ray.data.run.worker import Answered
 from geo_ray.data.sources.left_out import left_out_text
 from geo_ray.errors import ErrorBudgetError, InputError, RunStoppedError
-from geo_ray.pipeline.columns import HAS_LOCATION
+from geo_ray.pipeline.columns import HAS_LOCATION, UNCERTAIN
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
 from geo_ray.remote.shard_group import index_runtime
@@ -126,7 +126,15 @@ def _manifest(
         "inputs": list(job.options.inputs),
         "options": {
             name: getattr(job.options, name)
-            for name in ("top_k", "max_problem_share", "exif", "max_pixels", "micro_batch")
+            for name in (
+                "top_k",
+                "max_problem_share",
+                "exif",
+                "max_pixels",
+                "micro_batch",
+                "min_probability",
+                "max_radius_km",
+            )
         },
         "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},
         "micro_batch": job.options.micro_batch or job.work.ledger.agreed(MICRO_BATCH) or job.bundle.encoder.micro_batch,
@@ -160,6 +168,7 @@ def _check_read(outcome: Outcome, ledger: Ledger) -> None:
 
 def _check_budget(manifest: dict[str, Any], allowed: float) -> None:
     problems: dict[str, int] = dict(manifest["problems"])
+    problems.pop(UNCERTAIN, None)
     asked = manifest["num_images"] - problems.pop(HAS_LOCATION, 0)
     share = sum(problems.values()) / max(1, asked)
     if share > allowed:

@@ -35,12 +35,18 @@ class GeotagOptions:
     micro_batch: int | None = None  # images that the tower sees at once; None: see ``Encode``
     search: str = "auto"  # where places are searched: on cpu or gpu, with the same answers
     decode: str = "auto"  # where images are decoded: on cpu or gpu, the same for all of a run
+    min_probability: float | None = None  # an answer with a smaller one is uncertain
+    max_radius_km: float | None = None  # an answer with a larger or unknown radius_km_90 is uncertain
     resume: bool = False
     max_problem_share: float = 0.1  # above it the job fails, after all answers are written
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_problem_share <= 1:
             raise InputError(f"max_problem_share={self.max_problem_share} must be from 0 to 1")
+        if self.min_probability is not None and not 0 <= self.min_probability <= 1:
+            raise InputError(f"min_probability={self.min_probability} must be from 0 to 1")
+        if self.max_radius_km is not None and not self.max_radius_km > 0:
+            raise InputError(f"max_radius_km={self.max_radius_km} must be above 0")
         if self.max_pixels is not None and self.max_pixels < 1:
             raise InputError(f"max_pixels={self.max_pixels} must be at least 1")
         if self.micro_batch is not None and self.micro_batch < 1:
@@ -95,8 +101,8 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     if options.features:
         graph = embedding_graph(bundle, views, options.dtype, options.max_pixels, options.micro_batch)
     else:
-        encoding = options.max_pixels, options.micro_batch
-        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, *encoding)
+        encoding, floor = (options.max_pixels, options.micro_batch), (options.min_probability, options.max_radius_km)
+        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, *encoding, *floor)
     ledger = Ledger(options.output)
     few, all_counted = _count_few(sources)
     pixel_bytes = views * 3 * bundle.encoder.image_size**2
@@ -136,6 +142,8 @@ def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunK
         exif=options.exif,
         max_pixels=options.max_pixels,
         micro_batch=options.micro_batch,
+        min_probability=options.min_probability,
+        max_radius_km=options.max_radius_km,
     )
 
 
@@ -166,6 +174,8 @@ def find_index(address: str, bundle: Bundle) -> ShardSet:
         num_cells=own.num_cells,
         metric=own.metric,
         encoder_fingerprint=bundle.encoder_fingerprint,
+        filed_by=bundle.filed_by,
+        partition_digest=bundle.partition_digest,
         with_hubness=bundle.refinement.measure == "csls",
     )
     return index

@@ -1,0 +1,162 @@
+"""How far figures would be off for other places of the same kind: the block bootstrap.
+
+Photos cluster: hundreds of one city say hardly more than one of them. So whole groups of photos are drawn, not photos:
+each group as often as a Poisson number with mean 1 says, which is the multinomial bootstrap where groups are many and
+needs no second pass over them (Chamandy et al. 2012, "Estimating uncertainty for massive data streams").
+
+Shapes: n images, G groups, R draws, J points of a distribution.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int, Shaped
+
+from geo_ray.geo.blocks import BLOCK_DEGREES, block_ids
+from geo_ray.geo.metrics import weighted_mean, weighted_median
+
+NUM_DRAWS = 1000
+LEAST_GROUPS = 10  # below it draws differ too little to tell anything
+NUM_POINTS = 512  # of a distribution whose median is drawn: two thousandths of the images lie between two of them
+GROUPS_AT_ONCE = 4096
+LEVEL = 95  # percent of the draws that an interval holds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Which group each image is of, from 0, and what the groups are."""
+
+    numbers: Int[np.ndarray, "n"]
+    described: str
+
+    @cached_property
+    def count(self) -> int:
+        """How many groups there are."""
+        return int(self.numbers.max(initial=-1)) + 1
+
+    @cached_property
+    def sizes(self) -> Int[np.ndarray, "G"]:
+        """How many images each has."""
+        return np.bincount(self.numbers, minlength=self.count)
+
+    @property
+    def weights(self) -> Float64[np.ndarray, "n"]:
+        """What each image counts where each group counts one."""
+        return np.asarray(1.0 / self.sizes[self.numbers])
+
+    @property
+    def effective_count(self) -> float:
+        """As how many images these count, where those of a group are all alike: n^2 / sum of squared sizes."""
+        return float(len(self.numbers) ** 2 / np.square(self.sizes, dtype=np.float64).sum()) if self.count else 0.0
+
+
+def groups_by_block(latlon: Float64[np.ndarray, "n 2"]) -> Groups:
+    """Images grouped by the block of a quarter of a degree that they were taken in."""
+    numbers = np.unique(block_ids(latlon), return_inverse=True)[1].astype(np.int64)
+    return Groups(numbers=numbers, described=f"blocks of {BLOCK_DEGREES:g} degrees")
+
+
+def groups_by_column(values: Shaped[np.ndarray, "n"], name: str) -> Groups:
+    """Images grouped by the texts of a column; one that has none is a group of its own."""
+    alone = values == ""
+    numbers = np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
+    numbers[alone] = numbers.max(initial=-1) + 1 + np.arange(alone.sum())
+    return Groups(numbers=np.unique(numbers, return_inverse=True)[1].astype(np.int64), described=f"column {name!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A figure: the mean, or the median, of a number of each image; NaN is left out."""
+
+    values: Shaped[np.ndarray, "n"]
+    is_median: bool = False
+
+    def estimate(self, weights: Float64[np.ndarray, "n"] | None = None) -> float:
+        """The figure."""
+        return (weighted_median if self.is_median else weighted_mean)(self.values, weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bootstrap:
+    """Draws of whole groups. The same draws for every figure, and for every run of the same images: they pair."""
+
+    groups: Groups
+    num_draws: int = NUM_DRAWS
+    seed: int = 0
+
+    def replicates(
+        self, measures: Mapping[str, Measure], weights: Float64[np.ndarray, "n"] | None = None
+    ) -> dict[str, Float64[np.ndarray, "R"]]:
+        """Each figure, of each draw; NaN where a draw has no image with a value."""
+        w = np.ones(len(self.groups.numbers)) if weights is None else weights
+        means = {name: measure.values for name, measure in measures.items() if not measure.is_median}
+        found = self._means(means, w)
+        return {
+            name: self._median(measure.values, w) if measure.is_median else found[name]
+            for name, measure in measures.items()
+        }
+
+    def _means(
+        self, columns: Mapping[str, Shaped[np.ndarray, "n"]], weights: Float64[np.ndarray, "n"]
+    ) -> dict[str, Float64[np.ndarray, "R"]]:
+        """Weighted means: sums by group, then by draw."""
+        if not columns:
+            return {}
+        sums = np.stack([self._sum(values, weights) for values in columns.values()], axis=1)  # G, 2 k
+        drawn = np.zeros((self.num_draws, sums.shape[1], 2))
+        for part, counts in self._draws():
+            drawn += np.tensordot(counts.astype(np.float64), sums[part], axes=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return dict(zip(columns, (drawn[..., 0] / drawn[..., 1]).T, strict=True))
+
+    def _sum(self, values: Shaped[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "G 2"]:
+        """Weighted sums of the values of each group, and of their weights."""
+        known = ~np.isnan(values)
+        rows, count = self.groups.numbers[known], self.groups.count
+        totals = np.bincount(rows, weights[known] * values[known], count)
+        return np.stack([totals, np.bincount(rows, weights[known], count)], axis=1).astype(np.float64)
+
+    def _median(self, values: Float[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "R"]:
+        """Weighted medians: the first of some points of the distribution that half of a draw lies at or below."""
+        known = np.flatnonzero(~np.isnan(values))
+        if len(known) == 0:
+            return np.full(self.num_draws, np.nan)
+        points = _points(values[known])
+        order = known[np.argsort(self.groups.numbers[known], kind="stable")]
+        groups, places = self.groups.numbers[order], np.searchsorted(points, values[order])
+        held = np.zeros((self.num_draws, len(points)))
+        for part, counts in self._draws():
+            inside = slice(*np.searchsorted(groups, (part.start, part.stop)))
+            cells = (groups[inside] - part.start) * len(points) + places[inside]
+            shape = part.stop - part.start, len(points)
+            here = np.bincount(cells, weights[order][inside], shape[0] * shape[1]).reshape(shape)
+            held += counts @ here.astype(np.float32)
+        held = np.cumsum(held, axis=1)
+        found = (held >= held[:, -1:] / 2 * (1 - 1e-6)).argmax(axis=1)
+        return np.where(held[:, -1] > 0, points[found], np.nan)
+
+    def _draws(self) -> Iterator[tuple[slice, Float32[np.ndarray, "R g"]]]:
+        """How often each draw has each group, some groups at a time."""
+        rng = np.random.default_rng(self.seed)
+        for start in range(0, self.groups.count, GROUPS_AT_ONCE):
+            part = slice(start, min(start + GROUPS_AT_ONCE, self.groups.count))
+            yield part, rng.poisson(1.0, (part.stop - part.start, self.num_draws)).T.astype(np.float32)
+
+
+def _points(values: Float[np.ndarray, "m"]) -> Float64[np.ndarray, "J"]:
+    """All values, or as many evenly ranked ones as are kept, the largest among them; ascending."""
+    ordered = np.sort(values)
+    if len(ordered) > NUM_POINTS:
+        ordered = ordered[np.linspace(0, len(ordered) - 1, NUM_POINTS).round().astype(np.int64)]
+    return np.unique(ordered).astype(np.float64)
+
+
+def interval(replicates: Float64[np.ndarray, "R"], num_groups: int) -> tuple[float, float]:
+    """The middle ``LEVEL`` percent of the draws; NaN for fewer than ``LEAST_GROUPS`` groups."""
+    known = replicates[~np.isnan(replicates)]
+    if num_groups < LEAST_GROUPS or len(known) == 0:
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [50 - LEVEL / 2, 50 + LEVEL / 2])
+    return float(low), float(high)

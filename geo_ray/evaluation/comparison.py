@@ -1,0 +1,109 @@
+"""Predictions beside the truth, image by image."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int, Shaped
+
+from geo_ray.atlas.cities import country_names, gazetteer
+from geo_ray.evaluation.bootstrap import Groups, groups_by_block, groups_by_column
+from geo_ray.evaluation.matching import Matching, match
+from geo_ray.evaluation.tables import Predictions, Truth, read_predictions, read_truth
+from geo_ray.geo.sphere import great_circle_km
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Predictions beside the truth: one entry a matched image, NaN or False where there is no answer.
+
+    ``num_places_as_country`` counts images whose true country is that of the nearest place, since the truth's table has
+    none that is known.
+    """
+
+    matching: Matching
+    groups: Groups
+    true_latlon: Float64[np.ndarray, "n 2"]
+    latlon: Float64[np.ndarray, "n 2"]
+    error_km: Float64[np.ndarray, "n"]
+    cell_error_km: Float64[np.ndarray, "n"]
+    radius_km_50: Float64[np.ndarray, "n"]
+    radius_km_90: Float64[np.ndarray, "n"]
+    true_country: Shaped[np.ndarray, "n"]
+    right_country: Bool[np.ndarray, "n"] | None
+    num_places_as_country: int
+
+    @property
+    def answered(self) -> Bool[np.ndarray, "n"]:
+        """Whether an image has an answer."""
+        answered: Bool[np.ndarray, "n"] = ~np.isnan(self.error_km)
+        return answered
+
+    def __len__(self) -> int:
+        return len(self.error_km)
+
+    def take(self, rows: Int[np.ndarray, "m"]) -> "Comparison":
+        """The comparison of these of its images; groups are numbered anew."""
+        numbers = np.unique(self.groups.numbers[rows], return_inverse=True)[1].astype(np.int64)
+        arrays = {
+            field.name: value[rows]
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), np.ndarray)
+        }
+        return replace(self, groups=replace(self.groups, numbers=numbers), matching=self.matching.take(rows), **arrays)
+
+
+def load(
+    predictions_path: str | Path, truth_path: str | Path, group_by: str | None = None
+) -> tuple[Predictions, Truth]:
+    """Both tables; raises ``InputError`` where one can't be used. For ``group_by`` see ``read_truth``."""
+    return read_predictions(predictions_path), read_truth(truth_path, group_by)
+
+
+def compare(predictions: Predictions, truth: Truth) -> Comparison:
+    """The errors of all images that both tables have; raises ``InputError`` where they have none in common."""
+    matching = match(predictions, truth)
+    rows, true_latlon = matching.prediction_rows, truth.latlon[matching.truth_rows]
+    unanswered = ~predictions.answered[rows]
+    latlon, cell_latlon = predictions.latlon[rows], predictions.cell_latlon[rows]
+    latlon[unanswered], cell_latlon[unanswered] = np.nan, np.nan
+    countries, num_places = true_countries(truth, matching)
+    answers = country_codes(predictions.texts("country")[rows])
+    return Comparison(
+        matching=matching,
+        groups=_groups(truth, matching, true_latlon),
+        true_latlon=true_latlon,
+        latlon=latlon,
+        error_km=great_circle_km(true_latlon, latlon),
+        cell_error_km=great_circle_km(true_latlon, cell_latlon),
+        radius_km_50=np.where(unanswered, np.nan, predictions.numbers("radius_km_50")[rows]),
+        radius_km_90=np.where(unanswered, np.nan, predictions.numbers("radius_km_90")[rows]),
+        true_country=countries,
+        right_country=(answers == countries) & ~unanswered if predictions.has("country") else None,
+        num_places_as_country=num_places,
+    )
+
+
+def _groups(truth: Truth, matching: Matching, true_latlon: Float64[np.ndarray, "n 2"]) -> Groups:
+    if truth.groups is None:
+        return groups_by_block(true_latlon)
+    return groups_by_column(truth.groups[matching.truth_rows], truth.group_by or "")
+
+
+def true_countries(truth: Truth, matching: Matching) -> tuple[Shaped[np.ndarray, "n"], int]:
+    """Codes of the true countries: the table's, or else the nearest place's; and how many are the latter."""
+    rows = matching.truth_rows
+    codes = np.full(len(rows), "", dtype=object) if truth.countries is None else country_codes(truth.countries[rows])
+    unknown = codes == ""
+    if unknown.any():
+        codes[unknown] = gazetteer().places_of(truth.latlon[rows][unknown]).country
+    return codes, int(unknown.sum())
+
+
+def country_codes(countries: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "n"]:
+    """ISO 3166 alpha-2 codes of countries given by code or English name; empty for what is neither."""
+    known = {name.casefold(): code for code, name in country_names().items()}
+    known |= {code.casefold(): code for code in country_names()}
+    distinct, numbers = np.unique(countries.astype(str), return_inverse=True)
+    codes = np.array([known.get(country.strip().casefold(), "") for country in distinct] or [""], dtype=object)
+    return codes[numbers]
