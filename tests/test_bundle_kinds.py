@@ -146,14 +146,20 @@ def test_a_calibrated_bundle_states_radii_that_hold(bundles, images, tmp_path, r
     said = calibrate(bundles["streetclip"], (str(images / "in"),), str(images / "truth.csv"), tmp_path / "b", PLACE)
     assert f"{NUM_IMAGES} images matched" in said
     calibrated = open_bundle(str(tmp_path / "b"))
-    assert calibrated.provenance["calibrated_on"] == NUM_IMAGES
+    places = {"images": NUM_IMAGES, "places": NUM_IMAGES, "grouped_by": "blocks of 0.25 degrees"}
+    assert calibrated.provenance["calibrated_on"] == places
+    assert "with fewer than 200 places the 50 % radius may hold 38% to 63%" in said
     assert calibrated.fingerprint != open_bundle(bundles["streetclip"]).fingerprint
     run(str(tmp_path / "b"), images / "in", tmp_path / "out")
     assert main(["evaluate", str(tmp_path / "out"), "--truth", str(images / "truth.csv"), "--json",
                  str(tmp_path / "m.json")]) == 0  # fmt: skip
     coverage = json.loads((tmp_path / "m.json").read_text())["radius_coverage"]
-    assert 0.5 <= coverage["50"] <= 0.5 + 2 / NUM_IMAGES
-    assert 0.9 <= coverage["90"] <= 0.9 + 2 / NUM_IMAGES
+    assert 0.5 <= coverage["50"] <= 0.5 + 4 / NUM_IMAGES
+    assert 0.9 <= coverage["90"] <= 0.9 + 4 / NUM_IMAGES
+    rows = [row for row in rows_of(tmp_path / "out").values() if not row["problem"]]
+    unlike = [row for row in rows if row["unlike"] < calibrated.calibration().likeness.level]
+    assert 1 <= len(unlike) <= 3  # of 60 one in twenty
+    assert all(row["probability"] is None and row["radius_km_90"] is None for row in unlike)
 
 
 def test_too_few_images_calibrate_nothing(bundles, images, tmp_path, ray_session):
@@ -161,8 +167,17 @@ def test_too_few_images_calibrate_nothing(bundles, images, tmp_path, ray_session
     few.mkdir()
     for path in sorted((images / "in").glob("0*.jpg"))[:5]:
         (few / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match="radii need at least 50"):
+    with pytest.raises(InputError, match=r"in 5 places .*; radii need at least 20 places"):
         calibrate(bundles["streetclip"], (str(few),), str(images / "truth.csv"), tmp_path / "b", PLACE)
+
+
+def test_places_by_a_column_of_the_truth(bundles, images, tmp_path, ray_session):
+    """All images of one user are one place: too few to calibrate on."""
+    rows = (images / "truth.csv").read_text().splitlines()
+    (tmp_path / "users.csv").write_text("\n".join([rows[0] + ",user", *(row + ",me" for row in rows[1:])]))
+    arguments = (bundles["streetclip"], (str(images / "in"),), str(tmp_path / "users.csv"), tmp_path / "b", PLACE)
+    with pytest.raises(InputError, match=r"in 1 places .column 'user'."):
+        calibrate(*arguments, group_by="user")
 
 
 def test_the_command_line_says_that_no_radius_is_known(bundles, images, capsys):

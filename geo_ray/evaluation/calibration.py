@@ -128,8 +128,11 @@ def fit_score(known: KnownAnswers) -> ErrorScore:
 
     Further from the known images, and wider spread, is never nearer.
     """
-    columns = np.stack([np.ones(len(known)), known.feature_distance, np.log1p(known.spread_km)], axis=1)
-    log_error, weights = np.log1p(known.error_km), known.groups.weights
+    near = np.isfinite(known.feature_distance)  # not where there was no known image to be near to
+    columns = np.stack([np.ones(len(known)), known.feature_distance, np.log1p(known.spread_km)], axis=1)[near]
+    log_error, weights = np.log1p(known.error_km[near]), known.groups.weights[near]
+    if len(log_error) == 0:
+        return ErrorScore()
 
     def loss(parameters: np.ndarray) -> float:
         return float(np.average(np.abs(log_error - columns @ parameters), weights=weights))
@@ -148,7 +151,7 @@ def _edges(
     held = np.cumsum(weights[order])
     places = np.searchsorted(held, held[-1] * np.arange(1, num_bins) / num_bins)
     edges = np.unique(scores[order][places])
-    return np.asarray(edges[edges > scores.min()])
+    return np.asarray(edges[(edges > scores.min()) & np.isfinite(edges)])
 
 
 def _rising(
@@ -253,12 +256,16 @@ def fit_likeness(distance: Float64[np.ndarray, "n"], groups: Groups, level: floa
 
     With fewer than 1 / level - 1 places no image is far enough to be called unlike.
     """
-    order = np.argsort(distance, kind="stable")
-    ordered, weights = distance[order], groups.weights[order]
-    at_least = np.cumsum(weights[::-1])[::-1]  # the weight of images at least as far as each
+    near = np.isfinite(distance)
+    order = np.argsort(distance[near], kind="stable")
+    ordered, weights = distance[near][order], groups.weights[near][order]
+    beyond = groups.weights[~near].sum()
+    at_least = beyond + np.append(np.cumsum(weights[::-1])[::-1], 0.0)  # the weight of images at least as far as each
     steps = np.unique(ordered)
-    p_values = (1 + at_least[np.searchsorted(ordered, steps, side="left")]) / (groups.count + 1)
-    p_values = np.append(np.minimum(p_values, 1.0), 1 / (groups.count + 1))
+    p_values = (1 + at_least[np.append(np.searchsorted(ordered, steps, side="left"), len(ordered))]) / (
+        groups.count + 1
+    )
+    p_values = np.minimum(p_values, 1.0)
     kept = _kept_steps(p_values[:-1])
     return Likeness(
         level=level,

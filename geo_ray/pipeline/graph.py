@@ -191,6 +191,7 @@ def graph_of(
     two see ``Describe``. Raises ``InputError`` for a ``top_k`` that the bundle can't fill, and where radii are to be
     looked at that were never calibrated.
     """
+    check_floor(min_probability, max_radius_km)
     if max_radius_km is not None and bundle.calibration() is None:
         raise InputError(f"bundle {bundle.ref} has no radii that --max-radius-km could look at; calibrate it first")
     num_reported = min(5, bundle.num_candidates) if top_k is None else top_k
@@ -212,6 +213,14 @@ def _with_exif(graph: Graph, exif: str) -> Graph:
         return Graph((ReadExif(skip=True), *graph.stages), graph.inputs, graph.output)
     more = tuple(column.name for column in (*EXIF_POINT, EXIF_DISTANCE))
     return Graph((ReadExif(), *graph.stages, CompareExif()), graph.inputs, (*graph.output, *more))
+
+
+def check_floor(min_probability: float | None, max_radius_km: float | None) -> None:
+    """Raise ``InputError`` where no answer could be certain, as ``graph_of`` understands it."""
+    if min_probability is not None and not 0 <= min_probability <= 1:
+        raise InputError(f"min_probability={min_probability} must be from 0 to 1")
+    if max_radius_km is not None and not max_radius_km > 0:
+        raise InputError(f"max_radius_km={max_radius_km} must be above 0")
 
 
 def check_exif(exif: str) -> None:

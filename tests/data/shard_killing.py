@@ -22,7 +22,10 @@ def same_answers(output, expected):
     """Whether two outputs have the same rows: words and cells equal, numbers within 1e-6."""
     ours, theirs = (pq.read_table(folder / "predictions").sort_by("image_id") for folder in (output, expected))
     words = [name for name in ours.column_names if name in ("image_id", "cell_id", "country", "region", "problem")]
-    close = [np.allclose(ours[name].to_numpy(), theirs[name].to_numpy(), rtol=0, atol=1e-6) for name in NUMBERS]
+    close = [
+        np.allclose(ours[name].to_numpy(), theirs[name].to_numpy(), rtol=0, atol=1e-6, equal_nan=True)
+        for name in NUMBERS
+    ]
     return ours.select(words).equals(theirs.select(words)) and all(close)
 
 

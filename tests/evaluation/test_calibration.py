@@ -194,3 +194,17 @@ def test_search_finds_the_best_of_each_field():
 
 def test_search_ignores_what_is_not_a_number():
     assert coordinate_search(Bowl(), {"x": [1.0]}, lambda p: float("nan") if p.x else 5.0) == Bowl()
+
+
+def test_images_with_no_known_one_near_have_the_widest_radius_and_are_the_most_unlike():
+    known = known_answers(num_places=100)
+    lost = np.flatnonzero(known.groups.numbers >= 90)
+    known.feature_distance[lost] = np.inf
+    calibration = fit_calibration(known)
+    assert np.isfinite(calibration.radius.edges).all()
+    assert np.isfinite(calibration.likeness.distances).all()
+    half, _ = calibration.radius.radii_km(np.array([np.inf]), np.array([1.0]))
+    assert half[0] == calibration.radius.radius_km_50[-1]
+    assert calibration.likeness.p_value(np.array([np.inf]))[0] == pytest.approx(11 / 101)  # of ten places and itself
+    nothing = dataclasses.replace(known, feature_distance=np.full(len(known), np.inf))
+    assert fit_calibration(nothing).likeness.p_values == (1.0,)

@@ -1,5 +1,6 @@
 """An index by Ray tasks is that of one process, and what is wrong with its inputs is counted."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -12,13 +13,15 @@ from geo_ray.cells.labels import cells_of, nearest_centers
 from geo_ray.cells.partition import CellSizes
 from geo_ray.cells.partition_file import read_partition, write_partition
 from geo_ray.cells.rectangles import build_rectangles
+from geo_ray.cli import main
 from geo_ray.errors import BuildError, InputError, OutputError
 from geo_ray.index import prototypes
 from geo_ray.index.hubness import hubness
-from geo_ray.index.index_folder import concat, read_index
+from geo_ray.index.index_folder import IndexInfo, concat, read_index
 from geo_ray.index.prototypes import CLUSTERINGS, Clustering
 from geo_ray.index.split import check_shards, read_split
-from geo_ray.remote import build_tasks, index_tasks
+from geo_ray.models.bundle import shipped_bundles
+from geo_ray.remote import build_tasks, index_tasks, runtime
 from geo_ray.remote.feature_files import read_members
 from geo_ray.remote.index_tasks import IndexBuild, build_index, build_with_progress, group_edges
 from tests.index.example import assert_same_index
@@ -71,7 +74,7 @@ def build_of(folder, output="index", **options):
     )
 
 
-def in_process(folder, filed_by=cells_of, features=None, **options):
+def in_process(folder, filed_by=nearest_centers, features=None, **options):
     """The index of the images without a problem, in the order of the table of places, of which row 0 has no image."""
     kept = np.arange(NUM_IMAGES) % 40 != 7
     partition = read_partition(folder / "cells.parquet")
@@ -104,7 +107,7 @@ def test_the_same_index_as_in_one_process(ray_session, inputs, monkeypatch, num_
 
 def test_every_option_comes_through(ray_session, inputs):
     build = build_of(
-        inputs, clustering=CLUSTERINGS["pigeotto"], dtype="float32", metric="ip", num_shards=3, filed_by="center",
+        inputs, clustering=CLUSTERINGS["pigeotto"], dtype="float32", metric="ip", num_shards=3, filed_by="polygon",
         encoder_fingerprint="abc",
     )  # fmt: skip
     info = build_with_progress(build)
@@ -115,7 +118,10 @@ def test_every_option_comes_through(ray_session, inputs):
     assert (split.whole.dtype, split.whole.metric, split.whole.encoder_fingerprint) == ("float32", "ip", "abc")
     assert "sha256" in json.loads((inputs / "index" / "shards.json").read_text())
     kept = np.arange(NUM_IMAGES) % 40 != 7
-    filed = nearest_centers(places(), read_partition(inputs / "cells.parquet"))
+    partition = read_partition(inputs / "cells.parquet")
+    assert (info.filed_by, info.partition_digest) == ("polygon", partition.digest)
+    assert (split.whole.filed_by, split.whole.partition_digest) == ("polygon", partition.digest)
+    filed = cells_of(places(), partition)
     members = {
         cell: set(index.member_ids[slice(*index.cell_members[cell : cell + 2])].tolist())
         for index in map(read_index, split.folders) for cell in range(index.num_cells)
@@ -125,6 +131,25 @@ def test_every_option_comes_through(ray_session, inputs):
         assert ids <= set((1 + np.flatnonzero(kept & (filed == cell))).tolist())
     assert sum(map(len, members.values())) == info.num_members > 100
     assert not list(inputs.glob("index.*"))  # the whole index was temporary
+
+
+def test_the_command_files_members_as_the_bundle_does(ray_session, inputs, monkeypatch, capsys):
+    """Of cells alone by their centres, of a bundle's cells by the bundle's rule, whatever way they are named."""
+    asked = []
+
+    def noted(build):
+        asked.append((build.cells.name, build.filed_by))
+        return IndexInfo(num_cells=1, num_prototypes=1, num_members=1, num_features=1, filed_by=build.filed_by)
+
+    monkeypatch.setattr(index_tasks, "build_with_progress", noted)
+    monkeypatch.setattr(runtime, "connected", lambda address: contextlib.nullcontext())
+    start = ["index", "build", "--features", str(inputs / "features"), "--output", str(inputs / "out")]
+    tiny = shipped_bundles()["earth-tiny"]
+    by_file = (["--cells", str(folder / "cells.parquet")] for folder in (inputs, tiny))
+    for more in (*by_file, ["--bundle", "earth-tiny"], ["--bundle", "earth-tiny", "--filed-by", "polygon"]):
+        assert main([*start, *more]) == 0
+    assert asked == [("cells.parquet", "center")] * 3 + [("cells.parquet", "polygon")]
+    assert "filed by polygon" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("num_shards", [None, 3])

@@ -33,7 +33,10 @@ from tests.source_tree import environment
 BUNDLE = "earth-tiny"
 NUM_CROPS = 40
 MAX_BODY_BYTES = 2_000_000
-NUMBERS = ("latitude", "longitude", "probability", "radius_km_50", "radius_km_90")
+NUMBERS = (
+    "latitude", "longitude", "probability", "region_probability", "country_probability", "radius_km_50", "radius_km_90",
+    "unlike",
+)  # fmt: skip
 WORDS = ("cell_id", "country", "region", "place")
 
 

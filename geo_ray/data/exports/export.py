@@ -32,6 +32,8 @@ class ExportOptions:
             raise InputError(f"a largest radius is for xmp and copies; {self.to} holds all rows, with their radius")
         if self.max_radius_km is not None and not self.max_radius_km > 0:
             raise InputError(f"max_radius_km={self.max_radius_km} must be positive")
+        if self.leave_out_uncertain and self.to not in TABLES:
+            raise InputError(f"leaving out uncertain answers is for {' and '.join(TABLES)}; {self.to} always does")
         if self.overwrite_gps and self.to != "copies":
             raise InputError(f"overwriting positions is for copies; {self.to} changes no photo")
 

@@ -8,7 +8,7 @@ from geo_ray.data.sources import SourceOptions, Sources, open_sources
 from geo_ray.errors import InputError
 from geo_ray.index.index_folder import check_info, read_info
 from geo_ray.models.bundle import INDEX, Bundle, open_bundle
-from geo_ray.pipeline.graph import Graph, check_exif, embedding_graph, graph_of
+from geo_ray.pipeline.graph import Graph, check_exif, check_floor, embedding_graph, graph_of
 from geo_ray.remote.shard_files import ShardSet, find_shards
 
 FEW = 8192  # inputs that are counted before a run begins; of more, blocks are as large as they get
@@ -43,10 +43,7 @@ class GeotagOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.max_problem_share <= 1:
             raise InputError(f"max_problem_share={self.max_problem_share} must be from 0 to 1")
-        if self.min_probability is not None and not 0 <= self.min_probability <= 1:
-            raise InputError(f"min_probability={self.min_probability} must be from 0 to 1")
-        if self.max_radius_km is not None and not self.max_radius_km > 0:
-            raise InputError(f"max_radius_km={self.max_radius_km} must be above 0")
+        check_floor(self.min_probability, self.max_radius_km)
         if self.max_pixels is not None and self.max_pixels < 1:
             raise InputError(f"max_pixels={self.max_pixels} must be at least 1")
         if self.micro_batch is not None and self.micro_batch < 1:

@@ -21,7 +21,10 @@ from tests.data.web_server import policy, serving
 NUM_IMAGES = 60
 PLACE = Place(num_workers=1, batch_size=64)  # to start workers takes longer than to answer
 WORDS = ("cell_id", "country", "region", "place", "problem", "bundle_fingerprint")
-NUMBERS = ("latitude", "longitude", "probability", "radius_km_50", "radius_km_90", "cell_latitude", "cell_longitude")
+NUMBERS = (
+    "latitude", "longitude", "probability", "region_probability", "country_probability", "radius_km_50", "radius_km_90",
+    "unlike", "cell_latitude", "cell_longitude",
+)  # fmt: skip
 # One of each format and way to name it; tests/data/test_sources_formats.py reads the variants of each.
 SOURCES = ["pattern", "file URI", "a.csv", "a.jsonl", "a.parquet", "urls flickr.csv", "urls yfcc100m_dataset",
            "parquet paths", "webdataset", "img2dataset", "zip", "msgpack"]  # fmt: skip

@@ -96,6 +96,13 @@ def test_an_index_of_something_else_is_named_before_any_work(crops, shards, tmp_
     write_index(other, tmp_path / "other")
     with pytest.raises(BundleError, match="built with encoder another, not"):
         job_of(crops, tmp_path / "other", tmp_path / "out")
+    own = read_index(bundle.path(INDEX))
+    write_index(replace(own, filed_by="polygon"), tmp_path / "polygon")
+    with pytest.raises(BundleError, match="filed by polygon, this bundle's head ranks cells by center"):
+        job_of(crops, tmp_path / "polygon", tmp_path / "out")
+    write_index(replace(own, partition_digest="0123"), tmp_path / "cells")
+    with pytest.raises(BundleError, match=f"cells 0123, not {bundle.partition_digest}"):
+        job_of(crops, tmp_path / "cells", tmp_path / "out")
     with pytest.raises(BundleError, match=r"shards\.json"):
         job_of(crops, tmp_path / "nothing", tmp_path / "out")
     assert not (tmp_path / "out").exists()
