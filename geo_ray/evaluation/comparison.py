@@ -10,6 +10,7 @@ from geo_ray.atlas.cities import country_names, gazetteer
 from geo_ray.evaluation.bootstrap import Groups, groups_by_block, groups_by_column
 from geo_ray.evaluation.matching import Matching, match
 from geo_ray.evaluation.tables import Predictions, Truth, read_predictions, read_truth
+from geo_ray.evaluation.true_cells import true_cells
 from geo_ray.geo.sphere import great_circle_km
 
 
@@ -17,6 +18,8 @@ from geo_ray.geo.sphere import great_circle_km
 class Comparison:
     """Predictions beside the truth: one entry a matched image, NaN or False where there is no answer.
 
+    ``right_cell`` and ``among_candidates`` say whether the true place's cell is the answer's, or that of any candidate;
+    None where the run's bundle, which has the cells, is not in reach. Regions are those of the nearest places.
     ``num_places_as_country`` counts images whose true country is that of the nearest place, since the truth's table has
     none that is known.
     """
@@ -31,6 +34,12 @@ class Comparison:
     radius_km_90: Float64[np.ndarray, "n"]
     true_country: Shaped[np.ndarray, "n"]
     right_country: Bool[np.ndarray, "n"] | None
+    right_region: Bool[np.ndarray, "n"] | None
+    right_cell: Bool[np.ndarray, "n"] | None
+    among_candidates: Bool[np.ndarray, "n"] | None
+    probability: Float64[np.ndarray, "n"]
+    region_probability: Float64[np.ndarray, "n"]
+    country_probability: Float64[np.ndarray, "n"]
     num_places_as_country: int
 
     @property
@@ -38,6 +47,22 @@ class Comparison:
         """Whether an image has an answer."""
         answered: Bool[np.ndarray, "n"] = ~np.isnan(self.error_km)
         return answered
+
+    @property
+    def covered(self) -> dict[str, Float64[np.ndarray, "n"]]:
+        """For the 50 % and the 90 % radii: 1 where it holds the truth, 0 where not, NaN without answer or radius."""
+        radii = {"50": self.radius_km_50, "90": self.radius_km_90}
+        return {share: _is_covered(self.error_km, radius_km) for share, radius_km in radii.items()}
+
+    @property
+    def stated(self) -> dict[str, tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]]]:
+        """Probabilities that are stated of cell, region and country, and whether those are right, where it is known."""
+        pairs = {
+            "cell": (self.probability, self.right_cell),
+            "region": (self.region_probability, self.right_region),
+            "country": (self.country_probability, self.right_country),
+        }
+        return {level: (stated, right) for level, (stated, right) in pairs.items() if right is not None}
 
     def __len__(self) -> int:
         return len(self.error_km)
@@ -69,6 +94,12 @@ def compare(predictions: Predictions, truth: Truth) -> Comparison:
     latlon[unanswered], cell_latlon[unanswered] = np.nan, np.nan
     countries, num_places = true_countries(truth, matching)
     answers = country_codes(predictions.texts("country")[rows])
+    right_country = (answers == countries) & ~unanswered if predictions.has("country") else None
+    cells = true_cells(predictions, true_latlon)
+
+    def known(name: str) -> Float64[np.ndarray, "n"]:
+        return np.where(unanswered, np.nan, predictions.numbers(name)[rows])
+
     return Comparison(
         matching=matching,
         groups=_groups(truth, matching, true_latlon),
@@ -76,12 +107,43 @@ def compare(predictions: Predictions, truth: Truth) -> Comparison:
         latlon=latlon,
         error_km=great_circle_km(true_latlon, latlon),
         cell_error_km=great_circle_km(true_latlon, cell_latlon),
-        radius_km_50=np.where(unanswered, np.nan, predictions.numbers("radius_km_50")[rows]),
-        radius_km_90=np.where(unanswered, np.nan, predictions.numbers("radius_km_90")[rows]),
+        radius_km_50=known("radius_km_50"),
+        radius_km_90=known("radius_km_90"),
         true_country=countries,
-        right_country=(answers == countries) & ~unanswered if predictions.has("country") else None,
+        right_country=right_country,
+        right_region=_right_region(predictions, rows, true_latlon, right_country),
+        right_cell=None if cells is None else (predictions.texts("cell_id")[rows] == cells) & ~unanswered,
+        among_candidates=None if cells is None else _among_candidates(predictions, rows, cells) & ~unanswered,
+        probability=known("probability"),
+        region_probability=known("region_probability"),
+        country_probability=known("country_probability"),
         num_places_as_country=num_places,
     )
+
+
+def _is_covered(error_km: Float64[np.ndarray, "n"], radius_km: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    known = np.isfinite(error_km) & np.isfinite(radius_km)
+    return np.where(known, error_km <= radius_km, np.nan)
+
+
+def _right_region(
+    predictions: Predictions,
+    rows: Int[np.ndarray, "n"],
+    true_latlon: Float64[np.ndarray, "n 2"],
+    right_country: Bool[np.ndarray, "n"] | None,
+) -> Bool[np.ndarray, "n"] | None:
+    if right_country is None or not predictions.has("region"):
+        return None
+    regions = gazetteer().places_of(true_latlon).region
+    return np.asarray((predictions.texts("region")[rows] == regions) & right_country, bool)
+
+
+def _among_candidates(
+    predictions: Predictions, rows: Int[np.ndarray, "n"], cells: Shaped[np.ndarray, "n"]
+) -> Bool[np.ndarray, "n"]:
+    """Whether each image has the candidate of this id."""
+    candidates = predictions.candidate_ids()
+    return np.array([cell in candidates[row] for row, cell in zip(rows.tolist(), cells, strict=True)], bool)
 
 
 def _groups(truth: Truth, matching: Matching, true_latlon: Float64[np.ndarray, "n 2"]) -> Groups:

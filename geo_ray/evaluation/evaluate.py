@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from geo_ray.evaluation.bootstrap import LEAST_GROUPS, LEVEL, Bootstrap, Measure, interval
+from geo_ray.evaluation.breakdown import by_continent, by_country, coverage_by_fifth
 from geo_ray.evaluation.comparison import Comparison, compare
+from geo_ray.evaluation.reliability import answered_curve, reliability
 from geo_ray.evaluation.tables import Predictions, Truth
 from geo_ray.geo.metrics import THRESHOLDS_KM, geoguessr_points, is_within, none_if_nan
 
@@ -41,8 +43,22 @@ def comparison_metrics(comparison: Comparison) -> dict[str, Any]:
             "num_places": groups.count,
             "effective_num_images": round(groups.effective_count, 1),
             **_figures(measures, bootstrap, groups.weights),
+            "reliability": {level: reliability(*pair, bootstrap) for level, pair in comparison.stated.items()},
+            "coverage_by_fifth": coverage_by_fifth(comparison),
+            "answered_curve": _curve(comparison, bootstrap),
+            "by_continent": by_continent(comparison),
+            "by_country": by_country(comparison),
         },
     }
+
+
+def _curve(comparison: Comparison, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """What accuracy is where only answers with small radii are given; empty where no radius is known."""
+    radius = comparison.radius_km_90 + 1e-6 * comparison.radius_km_50  # equal ones by the other
+    if np.isnan(radius).all():
+        return []
+    hits = {f"within_{km:g}_km": is_within(comparison.error_km, km) for km in (25.0, 200.0)}
+    return answered_curve(-radius, hits, bootstrap)
 
 
 def measures_of(comparison: Comparison) -> dict[str, Measure]:
@@ -53,8 +69,11 @@ def measures_of(comparison: Comparison) -> dict[str, Measure]:
         measures["country_accuracy"] = Measure(values=c.right_country)
     if np.isfinite(c.cell_error_km).any():
         measures |= {f"cell_centre/{name}": one for name, one in _error_measures(c.cell_error_km).items()}
-    for share, radius in zip(COVERAGES, (c.radius_km_50, c.radius_km_90), strict=True):
-        measures[f"radius_coverage/{share}"] = Measure(values=is_covered(c.error_km, radius))
+    rights = {"region_accuracy": c.right_region, "geocell_accuracy": c.right_cell, "top_k_accuracy": c.among_candidates}
+    measures |= {name: Measure(values=right) for name, right in rights.items() if right is not None}
+    measures |= {f"radius_coverage/{share}": Measure(values=covered) for share, covered in c.covered.items()}
+    if np.isfinite(c.radius_km_90).any():
+        measures["radius_stated"] = Measure(values=np.where(c.answered, np.isfinite(c.radius_km_90), np.nan))
     return measures
 
 
@@ -66,12 +85,6 @@ def _error_measures(error_km: Float64[np.ndarray, "n"]) -> dict[str, Measure]:
         **shares,
         "geoguessr_score": Measure(values=geoguessr_points(error_km)),
     }
-
-
-def is_covered(error_km: Float64[np.ndarray, "n"], radius_km: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
-    """1 where a radius holds the truth, 0 where it does not, NaN where there is no answer or no radius."""
-    known = np.isfinite(error_km) & np.isfinite(radius_km)
-    return np.where(known, error_km <= radius_km, np.nan)
 
 
 def _figures(

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float64, Int, Shaped
 
 from geo_ray.atlas.world import world
 from geo_ray.evaluation.comparison import Comparison
-from geo_ray.evaluation.evaluate import is_covered
 from geo_ray.evaluation.tables import Predictions
 from geo_ray.geo.metrics import none_if_nan, weighted_mean
 
@@ -72,16 +71,15 @@ def calibration(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _coverage(name: str, rows: Int[np.ndarray, "n"], comparison: Comparison) -> dict[str, Any]:
-    error, half, most = (
-        values[rows] for values in (comparison.error_km, comparison.radius_km_50, comparison.radius_km_90)
-    )
+    most = comparison.radius_km_90[rows]
+    covered = {share: none_if_nan(weighted_mean(values[rows])) for share, values in comparison.covered.items()}
     return {
         "name": name,
         "num_images": len(rows),
         "from_km": float(most.min()),
         "to_km": float(most.max()),
-        "covered_50": none_if_nan(weighted_mean(is_covered(error, half))),
-        "covered_90": none_if_nan(weighted_mean(is_covered(error, most))),
+        "covered_50": covered["50"],
+        "covered_90": covered["90"],
     }
 
 

@@ -16,9 +16,10 @@ from geo_ray.evaluation.evaluate import comparison_metrics
 from geo_ray.evaluation.pages import page, write_page
 from geo_ray.evaluation.tables import Predictions, read_predictions, read_truth
 from geo_ray.evaluation.thumbnails import find_image, thumbnail
+from geo_ray.evaluation.true_cells import fingerprint_of, local_folder
 from geo_ray.geo.metrics import none_if_nan
 from geo_ray.geo.sphere import great_circle_km
-from geo_ray.models.bundle import CELLS, MANIFEST, shipped_bundles
+from geo_ray.models.bundle import CELLS
 
 NUM_CARDS = 12
 NUM_CANDIDATES = 5
@@ -52,21 +53,13 @@ def cells_of_bundle(bundle: Any) -> str:
     from geo_ray.evaluation.cell_map import cells_section, no_cells_section
 
     ref = str(bundle.get("ref"))
-    folder = shipped_bundles().get(ref, Path(ref))
-    if _fingerprint(folder) != bundle.get("fingerprint"):
+    folder = local_folder(ref)
+    if fingerprint_of(folder) != bundle.get("fingerprint"):
         return no_cells_section(f"Bundle {ref} is not in reach, or not the one of this run: its cells are not shown.")
     try:
         return cells_section(read_partition(folder / CELLS), title=f"Geocells of {Path(ref).name}")
     except InputError as error:
         return no_cells_section(f"The cells of bundle {ref} can't be shown: {error}.")
-
-
-def _fingerprint(folder: Path) -> Any:
-    """A bundle's fingerprint by its manifest alone: its other files may be many gigabytes."""
-    try:
-        return json.loads((folder / MANIFEST).read_bytes())["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def report_content(predictions: Predictions, truth: str | Path | None, images: Path | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from geo_ray.evaluation.evaluate import COVERAGES, INTERVALS, at_path, few_group
 from geo_ray.geo.metrics import MAIN_THRESHOLDS_KM
 
 WIDTH, LABEL_WIDTH = 12, 18
+ALWAYS = ("median_error_km", "mean_error_km", "country_accuracy")  # shown even where there is no value
 INTERVAL_WIDTH = 19
 
 
@@ -24,6 +25,8 @@ def format_table(metrics: Mapping[str, Any], comparison: Comparison | None = Non
     ]
     lines = ["".join([f"{'':<{LABEL_WIDTH}}", *heads]).rstrip()]
     for label, path, text in table_rows():
+        if path not in ALWAYS and at_path(metrics, path) is None:
+            continue
         cells = [_cell(column, prefix + path, text, not prefix) for _, column, prefix in columns]
         lines.append("".join([f"{label:<{LABEL_WIDTH}}", *cells]).rstrip())
     return "\n".join([*lines, "", *_notes(metrics, comparison)])
@@ -32,6 +35,11 @@ def format_table(metrics: Mapping[str, Any], comparison: Comparison | None = Non
 def table_rows() -> list[tuple[str, str, str]]:
     """The table's rows: what they are called, the figure's path and how it is written."""
     shares = [(f"within {km:g} km", f"accuracy_at_km/{km:g}", "percent") for km in MAIN_THRESHOLDS_KM]
+    rights = [
+        ("right region", "region_accuracy"),
+        ("right cell", "geocell_accuracy"),
+        ("among candidates", "top_k_accuracy"),
+    ]
     radii = [(f"in {share} % radius", f"radius_coverage/{share}", "percent") for share in COVERAGES]
     return [
         ("median error", "median_error_km", "km"),
@@ -39,7 +47,9 @@ def table_rows() -> list[tuple[str, str, str]]:
         *shares,
         ("GeoGuessr score", "geoguessr_score", "points"),
         ("right country", "country_accuracy", "percent"),
+        *((label, path, "percent") for label, path in rights),
         *radii,
+        ("has a radius", "radius_stated", "percent"),
     ]
 
 
@@ -66,6 +76,20 @@ def interval_text(bounds: list[float], kind: str) -> str:
     return f"{low} to {high}"
 
 
+def _probabilities(reliability: Mapping[str, Any]) -> list[str]:
+    """A line each on what is stated of cell, region and country."""
+    return [
+        f"probability of the {level}: {found['stated']:.3f} stated, {found['right']:.3f} right, "
+        f"calibration error {found['ece']:.3f}" + _between(found["ece_interval_95"])
+        for level, found in reliability.items()
+        if found is not None
+    ]
+
+
+def _between(bounds: list[float] | None) -> str:
+    return f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else ""
+
+
 def _notes(metrics: Mapping[str, Any], comparison: Comparison | None) -> list[str]:
     place = metrics["by_place"]
     counts = f"{metrics['num_images']:,} images in {place['num_places']:,} places ({place['grouped_by']})"
@@ -73,7 +97,7 @@ def _notes(metrics: Mapping[str, Any], comparison: Comparison | None) -> list[st
         counts += f", {metrics['num_problems']:,} without an answer (misses in the shares, not in median and mean)"
     if "images_per_second" in metrics:
         counts += f"; {metrics['images_per_second']:,.0f} images/s"
-    notes = [counts]
+    notes = [counts, *_probabilities(place["reliability"])]
     if place[INTERVALS]["accuracy_at_km"]["25"] is None:
         notes.append(few_groups_text(place["num_places"]))
     if metrics["cell_centre"]:

@@ -23,6 +23,8 @@ KEYS = {
     "radius_coverage",
     "intervals_95",
     "by_place",
+    "region_accuracy",
+    "radius_stated",
     "images_per_second",
 }
 

@@ -1,0 +1,82 @@
+"""The figures of parts of the images: continents, countries, and fifths of the stated certainty."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int, Shaped
+
+from geo_ray.atlas.geonames import continents
+from geo_ray.evaluation.bootstrap import Bootstrap, Groups, Measure, interval
+from geo_ray.evaluation.comparison import Comparison
+from geo_ray.geo.metrics import is_within, none_if_nan
+
+NUM_FIFTHS = 5
+PARTS_KM = (25.0, 200.0)  # of the accuracies that are given of each part
+
+
+def by_continent(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """Figures by place of the images of each continent, the one with most places first."""
+    known = continents()
+    return by_part(comparison, np.array([known.get(code, "unknown") for code in comparison.true_country], dtype=object))
+
+
+def by_country(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """The same of each country, by code."""
+    return by_part(comparison, comparison.true_country)
+
+
+def by_part(comparison: Comparison, names: Shaped[np.ndarray, "n"]) -> dict[str, dict[str, Any]]:
+    """The same of the images that share a name."""
+    distinct, numbers = np.unique(names.astype(str), return_inverse=True)
+    parts = {str(name): _figures(comparison, np.flatnonzero(numbers == row)) for row, name in enumerate(distinct)}
+    return dict(sorted(parts.items(), key=lambda part: (-part[1]["num_places"], part[0])))
+
+
+def _figures(comparison: Comparison, rows: Int[np.ndarray, "m"]) -> dict[str, Any]:
+    part = comparison.take(rows)
+    weights = part.groups.weights
+    measures = {"median_error_km": Measure(values=part.error_km, is_median=True)}
+    measures |= {f"within_{km:g}_km": Measure(values=is_within(part.error_km, km)) for km in PARTS_KM}
+    measures |= {f"radius_coverage_{share}": Measure(values=covered) for share, covered in part.covered.items()}
+    if part.right_country is not None:
+        measures["country_accuracy"] = Measure(values=part.right_country)
+    return {"num_images": len(part), "num_places": part.groups.count} | {
+        name: none_if_nan(measure.estimate(weights)) for name, measure in measures.items()
+    }
+
+
+def coverage_by_fifth(comparison: Comparison) -> list[dict[str, Any]]:
+    """How often radii hold the truth in fifths of equal weight by place, from the smallest radii to the largest."""
+    known = np.flatnonzero(~np.isnan(comparison.covered["90"]))
+    if len(known) == 0:
+        return []
+    part = comparison.take(known)
+    bootstrap = Bootstrap(groups=part.groups)
+    fifths = _fifths(part.radius_km_90, part.radius_km_50, part.groups)
+    return [_fifth(part, bootstrap, fifths == number) for number in range(NUM_FIFTHS) if (fifths == number).any()]
+
+
+def _fifths(
+    radius_km: Float64[np.ndarray, "n"], then_by: Float64[np.ndarray, "n"], groups: Groups
+) -> Int[np.ndarray, "n"]:
+    order = np.lexsort((then_by, radius_km))
+    before = np.cumsum(groups.weights[order]) - groups.weights[order] / 2
+    fifths = np.zeros(len(order), np.int64)
+    fifths[order] = np.minimum(before / groups.count * NUM_FIFTHS, NUM_FIFTHS - 1).astype(np.int64)
+    return fifths
+
+
+def _fifth(part: Comparison, bootstrap: Bootstrap, inside: Shaped[np.ndarray, "n"]) -> dict[str, Any]:
+    weights = np.where(inside, part.groups.weights, 0.0)
+    measures = {share: Measure(values=covered) for share, covered in part.covered.items()}
+    draws = bootstrap.replicates(measures, weights)
+    radius = part.radius_km_90[inside]
+    found: dict[str, Any] = {
+        "num_images": int(inside.sum()),
+        "from_km": float(radius.min()),
+        "to_km": float(radius.max()),
+    }
+    for share, measure in measures.items():
+        bounds = [none_if_nan(bound) for bound in interval(draws[share], bootstrap.groups.count)]
+        found |= {f"covered_{share}": none_if_nan(measure.estimate(weights)), f"covered_{share}_interval_95": bounds}
+    return found
