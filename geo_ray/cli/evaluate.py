@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from geo_ray.cli.arguments import command
+from geo_ray.errors import InputError
 
 
 def add_evaluate(commands: Any) -> None:
@@ -21,6 +22,11 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("predictions", metavar="PREDICTIONS", help="output folder of geotag, or its prediction files")
     parser.add_argument("other", nargs="?", metavar="OTHER", help="those of another run on the same images")
     parser.add_argument("--truth", required=True, metavar="TABLE", help="the images' true places")
+    parser.add_argument("--benchmark", metavar="NAME", help=(
+        "TABLE is the published file of im2gps, im2gps3k, yfcc4k, yfcc26k, mp16, gws15k, osv5m, pigeon or pitts-ial; "
+        "what others report is shown beside"))  # fmt: skip
+    parser.add_argument("--earth-radius-km", type=float, metavar="KM", help=(
+        "of the distances (default: 6371.0088, the mean; PIGEON's code has 6378.137)"))  # fmt: skip
     parser.add_argument("--group-by", metavar="COLUMN", help=(
         "column of TABLE with the place or the user of an image (default: blocks of 0.25 degrees)"))  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics here too")
@@ -35,22 +41,41 @@ def add_report(commands: Any) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from geo_ray.evaluation.comparison import compare, load
+    from geo_ray.evaluation.benchmarks import benchmark_of
+    from geo_ray.evaluation.comparison import compare
     from geo_ray.evaluation.differences import compare_runs, format_differences
     from geo_ray.evaluation.evaluate import evaluate
     from geo_ray.evaluation.tables import read_predictions
-    from geo_ray.evaluation.text import format_table
+    from geo_ray.evaluation.text import format_published, format_table
+    from geo_ray.geo.sphere import EARTH_RADIUS_KM
 
-    predictions, truth = load(arguments.predictions, arguments.truth, arguments.group_by)
-    comparison = compare(predictions, truth)
+    predictions, (truth, notes) = read_predictions(arguments.predictions), _truth(arguments)
+    radius = arguments.earth_radius_km or EARTH_RADIUS_KM
+    comparison = compare(predictions, truth, radius)
     if arguments.other is None:
         metrics = evaluate(predictions, truth, comparison)
         print(format_table(metrics, comparison))
+        if arguments.benchmark:
+            print("\n" + format_published(metrics, benchmark_of(arguments.benchmark)))
     else:
-        metrics = compare_runs(comparison, compare(read_predictions(arguments.other), truth))
+        metrics = compare_runs(comparison, compare(read_predictions(arguments.other), truth, radius))
         print(format_differences(metrics, arguments.predictions, arguments.other))
+    print("".join(f"{note}\n" for note in notes), end="")
     if arguments.json:
         arguments.json.write_text(json.dumps(metrics, indent=1) + "\n")
+
+
+def _truth(arguments: argparse.Namespace) -> tuple[Any, tuple[str, ...]]:
+    """The true places, and what was found odd in their table."""
+    from geo_ray.evaluation.benchmarks import read_benchmark
+    from geo_ray.evaluation.tables import read_truth
+
+    if arguments.benchmark is None:
+        return read_truth(arguments.truth, arguments.group_by), ()
+    if arguments.group_by is not None:
+        raise InputError("--group-by is the benchmark's own with --benchmark; leave it out")
+    found = read_benchmark(arguments.benchmark, arguments.truth)
+    return found.truth, found.notes
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -142,15 +142,25 @@ def read_predictions(path: str | Path) -> Predictions:
     return predictions
 
 
-def read_truth(path: str | Path, group_by: str | None = None) -> Truth:
+def read_truth(
+    path: str | Path,
+    group_by: str | None = None,
+    selection: tuple[str, str] | None = None,
+    check_range: bool = True,
+) -> Truth:
     """The images' places in a CSV, TSV (also .gz, .bz2) or parquet table with columns of the usual names.
 
-    ``group_by`` is a column that says which images are of one place, as of one user or one location. Raises
-    ``InputError`` where it can't be read, ids are repeated or missing, or points aren't degrees in range.
+    ``group_by`` is a column that says which images are of one place, as of one user or one location; ``selection`` are
+    a column and the value of the rows that count. Raises ``InputError`` where it can't be read, ids are repeated or
+    missing, or, unless ``check_range`` is False, points aren't degrees in range.
     """
     path = str(path)
-    columns = TRUTH_COLUMNS if group_by is None else TRUTH_COLUMNS | {"group": (group_by,)}
+    columns = TRUTH_COLUMNS if group_by is None else TRUTH_COLUMNS | {"group": (group_by.casefold(),)}
+    if selection is not None:
+        columns = columns | {"selection": (selection[0].casefold(),)}
     table, _ = _read(*_locate(path), path, columns)
+    if selection is not None:
+        table = table.filter(pc.equal(table["selection"], selection[1]))
     has_country = "country" in table.column_names
     if group_by is not None and "group" not in table.column_names:
         raise InputError(f"{path} has no column {group_by!r}; name one of its columns with --group-by")
@@ -163,8 +173,20 @@ def read_truth(path: str | Path, group_by: str | None = None) -> Truth:
         group_by=group_by,
     )
     _check_ids(truth.ids, path)
-    _check_points(truth.latlon, path)
+    if check_range:
+        _check_points(truth.latlon, path)
     return truth
+
+
+def read_column_names(path: str | Path) -> list[str]:
+    """The names of a table's columns, as ``read_truth`` takes them."""
+    path = str(path)
+    fs, root = _locate(path)
+    if _suffix(root) in TEXT_ENDINGS:
+        return list(column_names(path))
+    files = _parquet_files(fs, root) if fs.isdir(root) else [root]
+    with _input_errors(path):
+        return list(pyarrow.dataset.dataset(files, filesystem=fs, format="parquet").schema.names)
 
 
 def read_points(path: str | Path) -> Float64[np.ndarray, "n 2"]:

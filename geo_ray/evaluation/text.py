@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from geo_ray.evaluation.benchmarks import Benchmark
 from geo_ray.evaluation.bootstrap import LEVEL
 from geo_ray.evaluation.comparison import Comparison
 from geo_ray.evaluation.evaluate import COVERAGES, INTERVALS, at_path, few_groups_text
+from geo_ray.evaluation.published_results import Published
 from geo_ray.geo.metrics import MAIN_THRESHOLDS_KM
 
 WIDTH, LABEL_WIDTH = 12, 18
@@ -74,6 +76,33 @@ def interval_text(bounds: list[float], kind: str) -> str:
     scale, digits = {"percent": (100, 1), "km": (1, 1), "points": (1, 0)}[kind]
     low, high = (f"{scale * bound:,.{digits}f}" for bound in bounds)
     return f"{low} to {high}"
+
+
+def format_published(metrics: Mapping[str, Any], benchmark: Benchmark) -> str:
+    """What others report on a benchmark, beside this run by photo, as they count."""
+    heads = [f"{km:g} km" for km in MAIN_THRESHOLDS_KM] + ["median", "points", "country"]
+    ours = Published(
+        "this run",
+        tuple(_hundredfold(metrics["accuracy_at_km"][f"{km:g}"]) for km in MAIN_THRESHOLDS_KM),
+        metrics["median_error_km"],
+        metrics["geoguessr_score"],
+        _hundredfold(metrics["country_accuracy"]),
+    )
+    title = f"{benchmark.title}, % within, by photo"
+    width = max(len(text) for text in (title, *(row.method for row in benchmark.results))) + 1
+    lines = [title.ljust(width) + "".join(f"{head:>9}" for head in heads)]
+    for row in (*benchmark.results, ours):
+        figures = [*row.percent, row.median_km, row.geoguessr_score, row.country_percent]
+        digits = [1] * (len(figures) - 2) + [0, 1]
+        cells = ("-" if value is None else f"{value:,.{d}f}" for value, d in zip(figures, digits, strict=True))
+        lines.append(
+            row.method.ljust(max(width, len(lines[0]) - 9 * len(heads))) + "".join(f"{cell:>9}" for cell in cells)
+        )
+    return "\n".join([*lines, "Others' figures are as their papers report them, without intervals."])
+
+
+def _hundredfold(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _probabilities(reliability: Mapping[str, Any]) -> list[str]:
