@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from geo_ray.atlas.boundaries import boundaries
+from geo_ray.benchmarks.by_place import HEAD, row_text
 from geo_ray.benchmarks.partitions import compare_partitions, of_size
 from geo_ray.benchmarks.rows import write_json
 from geo_ray.cells.rectangles import build_rectangles
@@ -32,14 +33,11 @@ def main() -> None:
             "rectangles": of_size(lambda sizes: build_rectangles(latlon, sizes), num_cells),
             "S2": of_size(lambda sizes: build_s2(latlon, sizes), num_cells),
         }
-        print(f"{'':12}{'cells':>7}{'cell centre: median':>21}{'25 km':>8}{'200 km':>8}"
-              f"{'refined: median':>18}{'25 km':>8}{'200 km':>8}", flush=True)  # fmt: skip
+        print(f"{'':26}{'cells':>7}{HEAD}", flush=True)
         for row in compare_partitions(options.bundle, partitions, config):
             rows.append(row)
-            text = "".join(
-                f"{row[part]['median_error_km']:{width}.1f} km"
-                + "".join(f"{row[part]['accuracy_at_km'][at]:8.1%}" for at in ("25", "200"))
-                for part, width in (("cell_centre", 18), ("refined", 15))
-            )
-            print(f"{row['name']:12}{row['num_cells']:7,}{text}", flush=True)
+            for part in ("cell_centre", "refined"):
+                difference = row[part]["difference"] if len(rows) > 1 else None
+                name = f"{row['name']}, {part.replace('_', ' ')}"
+                print(f"{name:26}{row['num_cells']:7,}{row_text(row[part], difference)}", flush=True)
     write_json(options.json, rows)

@@ -13,8 +13,8 @@ from jaxtyping import Float32, Float64
 from geo_ray.cells.labels import nearest_centers
 from geo_ray.cells.partition import CellSizes, Partition
 from geo_ray.datasets import earth
+from geo_ray.evaluation.bootstrap import groups_by_block
 from geo_ray.evaluation.refinement import KnownImages
-from geo_ray.geo.metrics import error_metrics
 from geo_ray.index.index_folder import write_index
 from geo_ray.index.prototypes import Clustering, build_index
 from geo_ray.index.refine import Refinement
@@ -59,15 +59,26 @@ def embedded_splits(bundle: str, config: TrainConfig) -> tuple[Embedded, Embedde
 
 
 def compare_partitions(bundle: str, partitions: dict[str, Partition], config: TrainConfig) -> Iterator[dict[str, Any]]:
-    """A row a partition: cells with points, and the errors in km of the best cell's centre and of the refined answer.
+    """A row a partition: cells with points, and metrics by place of the best cell's centre and of the refined answer.
+
+    Each also as it differs from the first partition's, paired by place.
 
     The encoder and the refinement are the bundle's, for all; the head starts from nothing and sees the gallery alone.
     What counts of a partition are its cells' centres: targets and index go by the nearest.
     """
     refinement = open_bundle(bundle).refinement
     gallery, test = embedded_splits(bundle, config)
+    groups = groups_by_block(test.latlon)
+    first: dict[str, Any] = {}
     for name, partition in partitions.items():
-        yield {"name": name} | _errors(partition, gallery, test, refinement, config)
+        found = _errors(partition, gallery, test, refinement, config)
+        first = first or found
+        row = {"name": name, "num_cells": found["num_cells"]}
+        for part in ("cell_centre", "refined"):
+            row[part] = place_row(found[part], groups) | {
+                "difference": difference_row(found[part], first[part], groups)
+            }
+        yield row
 
 
 def _errors(
@@ -90,6 +101,6 @@ def _errors(
         )
         return {
             "num_cells": int((partition.counts > 0).sum()),
-            "cell_centre": error_metrics(images.centre_errors_km()),
-            "refined": error_metrics(images.errors_km(refinement)),
+            "cell_centre": images.centre_errors_km(),
+            "refined": images.errors_km(refinement),
         }

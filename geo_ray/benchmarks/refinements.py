@@ -3,7 +3,7 @@
     python jobs/compare_refinement.py --json out/refinement.json
 
 The bundle's encoder, head and index for all; each way's parameters are fitted on the validation split, and the errors
-are those of the held-out satellite crops.
+are those of the held-out satellite crops, by place. Differences are to PIGEON's way, paired by place.
 """
 
 import argparse
@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from geo_ray.benchmarks.by_place import HEAD, difference_row, place_row, row_text
 from geo_ray.benchmarks.rows import write_json
 from geo_ray.datasets import earth
+from geo_ray.evaluation.bootstrap import groups_by_block
 from geo_ray.evaluation.refinement import CHOICES, KnownImages, known_images
-from geo_ray.geo.metrics import error_metrics
 from geo_ray.index.hubness import hubness
 from geo_ray.index.refine import Refinement
 from geo_ray.index.shard import Shard, open_shard
@@ -27,12 +28,13 @@ from geo_ray.train.config import TrainConfig
 from geo_ray.train.gallery import embed_views
 from geo_ray.train.places import train_locations
 
-HEAD = ("logit_temperature", "num_cells")
-PAPER = (*HEAD, "temperature", "max_distance_km")
+CELLS = ("logit_temperature", "num_cells")
+PAPER = (*CELLS, "temperature", "max_distance_km")
+PIGEON = "prototype, then its nearest member (PIGEON)"
 # Each way: where its parameters start, and which of them are fitted.
 WAYS: dict[str, tuple[Refinement, tuple[str, ...]]] = {
     "prototype": (Refinement(num_cells=40, temperature=0.05), PAPER),
-    "prototype, then its nearest member (PIGEON)": (Refinement(num_cells=40, temperature=0.05), PAPER),
+    PIGEON: (Refinement(num_cells=40, temperature=0.05), PAPER),
     "nearest member of the cell": (
         Refinement(num_cells=40, temperature=0.025, members="cell", nearness="member"), PAPER),
     "... averaged over candidates within 1,000 km": (
@@ -67,30 +69,30 @@ def embedded(bundle: Bundle, config: TrainConfig, split: str) -> KnownImages:
     """Jittered crops of a split's places, by the bundle's encoder, with its index and each member's hubness."""
     latlon = train_locations(config, split)
     views = earth.jittered_views(latlon, np.random.default_rng(config.seed))
-    images = known_images(bundle, embed_views(views, str(bundle.folder)), latlon)
+    weights = groups_by_block(latlon).weights
+    images = known_images(bundle, embed_views(views, str(bundle.folder)), latlon, weights)
     index = open_shard(bundle.path(INDEX)).index
     images.searcher = Shard(dataclasses.replace(index, member_hubness=hubness(index.member_features)))
     return images
 
 
 def compare(validation: KnownImages, test: KnownImages) -> list[dict[str, Any]]:
-    """A row a way: its fitted parameters and its metrics."""
+    """A row a way: its fitted parameters, its metrics by place, and how it differs from PIGEON's."""
     both = [(with_prototypes_as_members(images), images) for images in (validation, test)]
-    rows = [{"name": "cell centre"} | error_metrics(test.centre_errors_km())]
-    print(f"{'':56}{'median':>12}{'25 km':>10}{'200 km':>10}\n{text_of(rows[0])}", flush=True)
+    groups = groups_by_block(test.latlon)
+    errors = {"cell centre": test.centre_errors_km()}
+    parameters: dict[str, Any] = {"cell centre": None}
     for name, (start, fitted) in WAYS.items():
         known, held_out = (alone if name == "prototype" else whole for alone, whole in both)
         best = known.fit(start, {field: CHOICES[field] for field in fitted})
-        row = {"name": name} | error_metrics(held_out.errors_km(best)) | {"parameters": dataclasses.asdict(best)}
-        rows.append(row)
-        print(text_of(row), flush=True)
+        errors[name], parameters[name] = held_out.errors_km(best), dataclasses.asdict(best)
+    rows = []
+    print(f"{'':56}{HEAD.replace('the first', 'PIGEON')}", flush=True)
+    for name, error_km in errors.items():
+        row, difference = place_row(error_km, groups), difference_row(error_km, errors[PIGEON], groups)
+        rows.append({"name": name} | row | {"difference": difference, "parameters": parameters[name]})
+        print(f"{name:56}{row_text(row, None if name == PIGEON else difference)}", flush=True)
     return rows
-
-
-def text_of(row: dict[str, Any]) -> str:
-    """A line of the table."""
-    shares = "".join(f"{row['accuracy_at_km'][km]:10.2%}" for km in ("25", "200"))
-    return f"{row['name']:56}{row['median_error_km']:9.2f} km{shares}"
 
 
 def main() -> None:

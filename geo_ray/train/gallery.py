@@ -39,21 +39,23 @@ def gallery_places(config: TrainConfig) -> Float64[np.ndarray, "n 2"]:
     return np.concatenate([latlon, both[kept[kept >= len(latlon)]]])
 
 
-def embed_views(views: earth.Views, bundle: str, num_tasks: int = 8) -> Float32[np.ndarray, "n D"]:
+def embed_views(
+    views: earth.Views, bundle: str, num_tasks: int = 8, raster: str = earth.RASTERS[0]
+) -> Float32[np.ndarray, "n D"]:
     """Image features of rendered crops, as JPEG through the embedding graph, by parallel Ray tasks."""
     parts = np.array_split(np.arange(len(views)), num_tasks)
     task = ray.remote(_embed).options(num_cpus=1)
-    return np.concatenate(ray.get([task.remote(views.take(rows), bundle) for rows in parts]))
+    return np.concatenate(ray.get([task.remote(views.take(rows), bundle, raster) for rows in parts]))
 
 
-def _embed(views: earth.Views, bundle: str) -> Float32[np.ndarray, "n D"]:
+def _embed(views: earth.Views, bundle: str, raster: str) -> Float32[np.ndarray, "n D"]:
     torch.set_num_threads(1)
-    batches = (_source(views.take(slice(start, start + 256))) for start in range(0, len(views), 256))
+    batches = (_source(views.take(slice(start, start + 256)), raster) for start in range(0, len(views), 256))
     answers = run_local(embedding_graph(open_bundle(bundle)), batches, Runtime())
     return np.concatenate([answer["image_features"] for answer in answers])
 
 
-def _source(views: earth.Views) -> Batch:
-    jpegs: list[bytes | None] = [earth.encode_jpeg(pixels) for pixels in earth.render(views)]
+def _source(views: earth.Views, raster: str) -> Batch:
+    jpegs: list[bytes | None] = [earth.encode_jpeg(pixels) for pixels in earth.render(views, raster_name=raster)]
     names = [str(row) for row in range(len(jpegs))]
     return source_batch(names, names, jpegs, [""] * len(jpegs))
