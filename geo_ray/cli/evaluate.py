@@ -25,6 +25,8 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--benchmark", metavar="NAME", help=(
         "TABLE is the published file of im2gps, im2gps3k, yfcc4k, yfcc26k, mp16, gws15k, osv5m, pigeon or pitts-ial; "
         "what others report is shown beside"))  # fmt: skip
+    parser.add_argument("--leaks", metavar="FILE", help=(
+        "what geo-ray leaks wrote: figures are given without the images that leak, too"))  # fmt: skip
     parser.add_argument("--earth-radius-km", type=float, metavar="KM", help=(
         "of the distances (default: 6371.0088, the mean; PIGEON's code has 6378.137)"))  # fmt: skip
     parser.add_argument("--group-by", metavar="COLUMN", help=(
@@ -44,7 +46,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from geo_ray.evaluation.benchmarks import benchmark_of
     from geo_ray.evaluation.comparison import compare
     from geo_ray.evaluation.differences import compare_runs, format_differences
-    from geo_ray.evaluation.evaluate import evaluate
+    from geo_ray.evaluation.evaluate import comparison_metrics, evaluate
+    from geo_ray.evaluation.leaks import without_leaks
     from geo_ray.evaluation.tables import read_predictions
     from geo_ray.evaluation.text import format_published, format_table
     from geo_ray.geo.sphere import EARTH_RADIUS_KM
@@ -55,6 +58,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.other is None:
         metrics = evaluate(predictions, truth, comparison)
         print(format_table(metrics, comparison))
+        if arguments.leaks:
+            clean, said = without_leaks(comparison, arguments.leaks)
+            metrics["without_leaks"] = comparison_metrics(clean)
+            print(f"\n{said}\n{format_table(metrics['without_leaks'])}")
         if arguments.benchmark:
             print("\n" + format_published(metrics, benchmark_of(arguments.benchmark)))
     else:

@@ -46,6 +46,8 @@ def add_embed(commands: Any) -> None:
         "example:\n  geo-ray embed photos/ --bundle streetclip/ --output features/\n"
         "features/predictions/*.parquet: image_id, uri, features, problem"))  # fmt: skip
     parser.add_argument("--output", required=True, metavar="DIR", help="folder or URI for the features")
+    parser.add_argument("--hashes", action="store_true", help=(
+        "write perceptual hashes too (phash, 64 bits), by which geo-ray leaks finds near-duplicates"))  # fmt: skip
     parser.set_defaults(
         features=True, top_k=None, index=None, index_replicas=1, exif="ignore", search="auto", min_probability=None,
         max_radius_km=None,
@@ -169,6 +171,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         index=arguments.index,
         index_replicas=arguments.index_replicas,
         features=getattr(arguments, "features", False),
+        hashes=getattr(arguments, "hashes", False),
         dtype=arguments.dtype,
         exif=arguments.exif,
         max_pixels=arguments.max_pixels,

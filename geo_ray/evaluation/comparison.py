@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Float64, Int, Shaped
 
 from geo_ray.atlas.cities import country_names, gazetteer
@@ -24,6 +25,7 @@ class Comparison:
     none that is known.
     """
 
+    ids: pa.Array
     matching: Matching
     groups: Groups
     true_latlon: Float64[np.ndarray, "n 2"]
@@ -75,7 +77,13 @@ class Comparison:
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), np.ndarray)
         }
-        return replace(self, groups=replace(self.groups, numbers=numbers), matching=self.matching.take(rows), **arrays)
+        return replace(
+            self,
+            groups=replace(self.groups, numbers=numbers),
+            ids=self.ids.take(pa.array(rows)),
+            matching=self.matching.take(rows),
+            **arrays,
+        )
 
 
 def load(
@@ -104,6 +112,7 @@ def compare(predictions: Predictions, truth: Truth, earth_radius_km: float = EAR
         return np.where(unanswered, np.nan, predictions.numbers(name)[rows])
 
     return Comparison(
+        ids=predictions.ids.take(pa.array(rows)),
         matching=matching,
         groups=_groups(truth, matching, true_latlon),
         true_latlon=true_latlon,

@@ -11,7 +11,7 @@ from geo_ray.pipeline.columns import ANSWER, EXIF_DISTANCE, EXIF_POINT, MAX_VIEW
 from geo_ray.pipeline.exif_stage import EXIF_CHOICES, CompareExif, ReadExif
 from geo_ray.pipeline.place_stages import ProbeLabels, SearchGallery
 from geo_ray.pipeline.stage import Runtime, Stage, StageSpec, run_stage
-from geo_ray.pipeline.stages import Decode, Describe, Encode
+from geo_ray.pipeline.stages import Decode, Describe, Encode, Hash
 
 SEARCHES = (RankCells, SearchPrototypes, SearchMembers, SearchGallery, ProbeLabels)
 OUTPUT = ("image_id", "uri", *(column.name for column in ANSWER), "problem")
@@ -54,8 +54,8 @@ class Graph:
         return Graph(head, self.inputs, between), Graph(tail, between, self.output)
 
     def split_at_pixels(self) -> tuple["Graph", "Graph"]:
-        """All up to decoding, which needs the images' bytes but no bundle, and the rest."""
-        return self._split_after("pixels")
+        """All up to decoding and what else looks at pixels on CPUs, which needs no bundle, and the rest."""
+        return self._split_after("pixels", (Hash,))
 
     def parts(self, with_search: bool = False) -> tuple["Graph", "Graph", "Graph"]:
         """Decoding (bytes to pixels), encoding (pixels to image features) and locating (features to answers).
@@ -158,11 +158,14 @@ def embedding_graph(
     dtype: str = "auto",
     max_pixels: int | None = None,
     micro_batch: int | None = None,
+    with_hashes: bool = False,
 ) -> Graph:
-    """The graph that answers image features; see ``encoder_stages``."""
+    """The graph that answers image features, and perceptual hashes where asked for; see ``encoder_stages``."""
     output = ("image_id", "uri", "image_features", "problem")
-    stages = encoder_stages(bundle, num_views, dtype, max_pixels, micro_batch)
-    return Graph(stages, _inputs(num_views), output)
+    decode, encode = encoder_stages(bundle, num_views, dtype, max_pixels, micro_batch)
+    if not with_hashes:
+        return Graph((decode, encode), _inputs(num_views), output)
+    return Graph((decode, Hash(), encode), _inputs(num_views), (*output, "phash"))
 
 
 def calibration_graph(bundle: Bundle, num_views: int = 1) -> Graph:

@@ -9,6 +9,7 @@ import numpy as np
 
 from geo_ray.models.bundle import open_bundle
 from geo_ray.models.encoder_spec import EncoderSpec
+from geo_ray.models.image_hash import perceptual_hash
 from geo_ray.models.naming import open_naming
 from geo_ray.models.preprocess import ImageProblem, decode_image
 from geo_ray.pipeline.columns import ANSWER, UNCERTAIN, Batch, Column, located, view_columns
@@ -66,6 +67,25 @@ class Decode:
 
     def _decoded(self, content: bytes) -> np.ndarray:
         return decode_image(content, self.image_size, self.max_pixels, self.preprocessing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hash:
+    """Pixels to a perceptual hash, of an item's first view."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The pixels."""
+        return ("pixels",)
+
+    @property
+    def writes(self) -> tuple[Column, ...]:
+        """The hash, 64 bits."""
+        return (Column(name="phash", dtype="uint64", fill=0),)
+
+    def build(self, runtime: Runtime) -> Stage:
+        """Nothing is loaded."""
+        return lambda batch: {"phash": np.array([perceptual_hash(views[0]) for views in batch["pixels"]], np.uint64)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ def read_members(features: Sequence[str], places: str | None = None) -> Members:
 
     Raises ``InputError`` that counts images that occur twice or have no place, and names files that can't be used.
     """
-    table, row_groups, num_features = _read_all([uri for source in features for uri in _list_files(source)], places)
+    table, row_groups, num_features = _read_all([uri for source in features for uri in list_files(source)], places)
     used = np.asarray(pc.equal(table["problem"], "").to_numpy())
     if not used.any():
         raise InputError(f"none of {len(table)} images in {', '.join(features)} has features; {REMEDY}")
@@ -117,7 +117,7 @@ def _locate(source: str) -> tuple[Any, str]:
     return fs, str(root).rstrip("/")
 
 
-def _list_files(source: str) -> list[str]:
+def list_files(source: str) -> list[str]:
     """The parquet files that a file or folder means, sorted, as URIs."""
     fs, root = _locate(source)
     if not fs.isdir(root):

@@ -5,12 +5,14 @@ import pickle
 import numpy as np
 import pytest
 
+from geo_ray.data.record.output_tables import feature_table
 from geo_ray.errors import InputError
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.columns import source_batch
 from geo_ray.pipeline.graph import Graph, embedding_graph, graph_of
 from geo_ray.pipeline.local import run_local, slices
 from geo_ray.pipeline.stage import Runtime, StageSpec, run_stage
+from tests.crops import jpeg_crops
 from tests.pipeline.toys import Length, Twice
 
 OUTPUT = ("image_id", "length", "note", "pair", "problem")
@@ -122,3 +124,27 @@ def test_top_k_is_within_the_refined_cells():
     for top_k in (0, num_cells + 1):
         with pytest.raises(InputError, match=f"top_k={top_k} must be from 1 to {num_cells}"):
             graph_of(bundle, top_k)
+
+
+def test_hashes_are_made_beside_decoding():
+    """What looks at pixels on CPUs is in the part that decodes: a GPU doesn't wait for it."""
+    bundle = open_bundle("earth-tiny")
+    plain, hashed = embedding_graph(bundle), embedding_graph(bundle, with_hashes=True)
+    decode, encode, locate = hashed.parts()
+    assert [type(stage).__name__ for stage in decode.stages] == ["Decode", "Hash"]
+    assert [type(stage).__name__ for stage in encode.stages] == ["Encode"]
+    assert locate.stages == ()
+    assert (*plain.output, "phash") == hashed.output
+    names = ["a", "b", "bad"]
+    contents = [*jpeg_crops(2, seed=3), b"no image"]
+    batch = source_batch(names, names, contents, [""] * 3)
+    whole = hashed.build(Runtime())(batch)
+    apart = batch
+    for part in (decode, encode):
+        apart = part.build(Runtime())(apart)
+    np.testing.assert_array_equal(apart["phash"], whole["phash"])
+    np.testing.assert_array_equal(plain.build(Runtime())(batch)["image_features"], whole["image_features"])
+    table = feature_table(whole)
+    assert table["phash"].null_count == 1
+    assert table["phash"][0].as_py() == int(whole["phash"][0]) != table["phash"][1].as_py()
+    assert "phash" not in feature_table(plain.build(Runtime())(batch)).column_names

@@ -40,6 +40,7 @@ SUFFIX = ".parquet"
 LATER = (
     "max_pixels",
     "micro_batch",
+    "hashes",
     "min_probability",
     "max_radius_km",
 )  # of a run's key, added when runs without it could be resumed
@@ -63,6 +64,7 @@ class RunKey:
     exif: str = "ignore"
     max_pixels: int | None = None
     micro_batch: int | None = None
+    hashes: bool | None = None
     min_probability: float | None = None
     max_radius_km: float | None = None
 

@@ -69,6 +69,7 @@ def feature_table(batch: Batch) -> pa.Table:
         pa.array(features.ravel(), pa.float32()), features.shape[1], mask=pa.array(~answered)
     )
     texts = {name: pa.array(batch[name].tolist(), pa.string()) for name in ("image_id", "uri", "problem")}
-    return pa.table(
-        {"image_id": texts["image_id"], "uri": texts["uri"], "features": lists, "problem": texts["problem"]}
-    )
+    columns = {"image_id": texts["image_id"], "uri": texts["uri"], "features": lists, "problem": texts["problem"]}
+    if "phash" in batch:
+        columns["phash"] = pa.array(batch["phash"], pa.uint64(), mask=~answered)
+    return pa.table(columns)

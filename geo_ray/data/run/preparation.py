@@ -29,6 +29,7 @@ class GeotagOptions:
     index: str | None = None  # searched on shard actors in place of the bundle's own in each worker
     index_replicas: int = 1
     features: bool = False  # write image features in place of answers
+    hashes: bool = False  # and perceptual hashes beside them
     dtype: str = "auto"  # what the tower computes in: float32, bfloat16, float16, or what the device is fast in
     exif: str = "ignore"  # photos that carry a position: ignore it, skip them, or compare it with the answer
     max_pixels: int | None = None  # of an image, as ``decode_image`` counts; None: as many as the bundle says
@@ -96,7 +97,8 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     sources = open_sources(options.inputs, options.sources)
     views = sources.num_views
     if options.features:
-        graph = embedding_graph(bundle, views, options.dtype, options.max_pixels, options.micro_batch)
+        encoding = options.max_pixels, options.micro_batch
+        graph = embedding_graph(bundle, views, options.dtype, *encoding, with_hashes=options.hashes)
     else:
         encoding, floor = (options.max_pixels, options.micro_batch), (options.min_probability, options.max_radius_km)
         graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, *encoding, *floor)
@@ -130,6 +132,7 @@ def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunK
         top_k=options.top_k,
         inputs=options.inputs,
         features=options.features,
+        hashes=options.hashes or None,
         views_by=options.sources.views_by,
         image_column=options.sources.image_column,
         id_column=options.sources.id_column,
