@@ -148,7 +148,7 @@ def test_a_calibrated_bundle_states_radii_that_hold(bundles, images, tmp_path, r
     calibrated = open_bundle(str(tmp_path / "b"))
     places = {"images": NUM_IMAGES, "places": NUM_IMAGES, "grouped_by": "blocks of 0.25 degrees"}
     assert calibrated.provenance["calibrated_on"] == places
-    assert "with fewer than 200 places the 50 % radius may hold 38% to 63%" in said
+    assert "by so many alone the 50 % radius may hold 38% to 63%" in said
     assert calibrated.fingerprint != open_bundle(bundles["streetclip"]).fingerprint
     run(str(tmp_path / "b"), images / "in", tmp_path / "out")
     assert main(["evaluate", str(tmp_path / "out"), "--truth", str(images / "truth.csv"), "--json",

@@ -94,6 +94,7 @@ def test_an_uncertain_answer_is_none_to_evaluation(runs, tmp_path):
     certain = sum(row["problem"] == "" for row in rows.values())
     assert metrics["accuracy_at_km"]["1"] == certain / len(rows)
     assert metrics["num_problems"] == len(rows) - certain
+    assert metrics["num_uncertain"] == len(rows) - certain - 1  # one is no image
 
 
 def test_another_floor_is_another_run(images, runs, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
+from geo_ray.benchmarks.by_place import difference_row, place_row
 from geo_ray.cells.labels import nearest_centers
 from geo_ray.cells.partition import CellSizes, Partition
 from geo_ray.datasets import earth

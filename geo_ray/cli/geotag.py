@@ -33,8 +33,8 @@ def add_geotag(commands: Any) -> None:
         "where places are searched on a machine with GPUs, with the same answers (default: on a GPU, where what is "
         "searched takes at most 4 GiB of it)"))  # fmt: skip
     parser.add_argument("--min-probability", type=float, metavar="P", help=(
-        "answers with a smaller probability get the problem uncertain; they are kept, but exports to photos and "
-        "evaluation leave them out (default: none)"))  # fmt: skip
+        "answers with a smaller probability get the problem uncertain; they are kept, but exports to photos "
+        "leave them out and evaluation counts them as not answered (default: none)"))  # fmt: skip
     parser.add_argument("--max-radius-km", type=float, metavar="KM", help=(
         "the same for answers whose radius_km_90 is larger, or not known"))  # fmt: skip
     _add_job(parser)

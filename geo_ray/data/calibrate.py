@@ -14,7 +14,13 @@ from geo_ray.data.runner import apply_graph, fetch_inputs, fitted, rows_per_bloc
 from geo_ray.data.sources import Input, input_blocks, list_inputs, num_views
 from geo_ray.errors import InputError
 from geo_ray.evaluation.bootstrap import Groups, groups_by_block, groups_by_column
-from geo_ray.evaluation.calibration import ENOUGH_PLACES, KnownAnswers, coverage_range, fit_calibration
+from geo_ray.evaluation.calibration import (
+    ENOUGH_PLACES,
+    KnownAnswers,
+    coverage_range,
+    cross_fitted,
+    fit_calibration,
+)
 from geo_ray.evaluation.known_answers import LOCATED, known_answers
 from geo_ray.evaluation.matching import match
 from geo_ray.evaluation.refinement import CHOICES, fitted_fields, known_images
@@ -97,10 +103,17 @@ def _refined(
 
 def _summary(known: KnownAnswers) -> str:
     """How good the answers are, and how sure the radii are of what they hold."""
-    groups = known.groups
-    text = f"median error {weighted_median(known.error_km, groups.weights):,.1f} km by place ({groups.count} places)"
+    groups, (half, most) = known.groups, cross_fitted(known)
+    text = (
+        f"median error {weighted_median(known.error_km, groups.weights):,.1f} km by place ({groups.count} places); "
+        f"fitted on others of these places, the radii hold {half:.0%} (stated 50 %) and {most:.0%} (90 %) of them"
+    )
     if groups.count >= ENOUGH_PLACES:
         return text
-    ranges = (f"{low:.0%} to {high:.0%}" for low, high in (coverage_range(groups.count, q) for q in (0.5, 0.9)))
-    half, most = ranges
-    return f"{text}; with fewer than {ENOUGH_PLACES} places the 50 % radius may hold {half}, the 90 % radius {most}"
+    half_range, most_range = (
+        f"{low:.0%} to {high:.0%}" for low, high in (coverage_range(groups.count, share) for share in (0.5, 0.9))
+    )
+    return (
+        f"{text}; with fewer than {ENOUGH_PLACES} places that is uncertain: by so many alone the 50 % radius may hold "
+        f"{half_range}, the 90 % radius {most_range}"
+    )

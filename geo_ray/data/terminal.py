@@ -7,8 +7,9 @@ import numpy as np
 
 from geo_ray.atlas.cities import country_names
 from geo_ray.data.sources import Row, batches
+from geo_ray.geo.calibration import UNCERTAIN
 from geo_ray.models.bundle import Bundle
-from geo_ray.pipeline.columns import CODES, EXIF_DISTANCE, EXIF_POINT, UNCERTAIN
+from geo_ray.pipeline.columns import CODES, EXIF_DISTANCE, EXIF_POINT
 from geo_ray.pipeline.graph import Graph
 from geo_ray.pipeline.local import run_local
 
@@ -56,7 +57,8 @@ def _beside_exif(row: dict[str, Any]) -> str:
 def _probabilities(row: dict[str, Any]) -> str:
     if np.isnan(row["probability"]):
         return f"cell {row['cell_id']}"
-    return f"cell {row['cell_id']} {_share(row['probability'])}, country {_share(row['country_probability'])}"
+    country = "" if np.isnan(row["country_probability"]) else f", country {_share(row['country_probability'])}"
+    return f"cell {row['cell_id']} {_share(row['probability'])}{country}"
 
 
 def _share(probability: float | None) -> str:

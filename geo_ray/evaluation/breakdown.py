@@ -59,7 +59,8 @@ def coverage_by_fifth(comparison: Comparison) -> list[dict[str, Any]]:
 def _fifths(
     radius_km: Float64[np.ndarray, "n"], then_by: Float64[np.ndarray, "n"], groups: Groups
 ) -> Int[np.ndarray, "n"]:
-    order = np.lexsort((then_by, radius_km))
+    by_chance = np.random.default_rng(0).permutation(len(radius_km))  # not the files' order, where radii are equal
+    order = np.lexsort((by_chance, then_by, radius_km))
     before = np.cumsum(groups.weights[order]) - groups.weights[order] / 2
     fifths = np.zeros(len(order), np.int64)
     fifths[order] = np.minimum(before / groups.count * NUM_FIFTHS, NUM_FIFTHS - 1).astype(np.int64)
@@ -76,7 +77,8 @@ def _fifth(part: Comparison, bootstrap: Bootstrap, inside: Shaped[np.ndarray, "n
         "from_km": float(radius.min()),
         "to_km": float(radius.max()),
     }
+    num_groups = len(np.unique(part.groups.numbers[inside]))
     for share, measure in measures.items():
-        bounds = [none_if_nan(bound) for bound in interval(draws[share], bootstrap.groups.count)]
+        bounds = [none_if_nan(bound) for bound in interval(draws[share], num_groups)]
         found |= {f"covered_{share}": none_if_nan(measure.estimate(weights)), f"covered_{share}_interval_95": bounds}
     return found

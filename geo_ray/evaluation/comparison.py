@@ -12,6 +12,7 @@ from geo_ray.evaluation.bootstrap import Groups, groups_by_block, groups_by_colu
 from geo_ray.evaluation.matching import Matching, match
 from geo_ray.evaluation.tables import Predictions, Truth, read_predictions, read_truth
 from geo_ray.evaluation.true_cells import true_cells
+from geo_ray.geo.calibration import UNCERTAIN
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, great_circle_km
 
 
@@ -42,6 +43,7 @@ class Comparison:
     probability: Float64[np.ndarray, "n"]
     region_probability: Float64[np.ndarray, "n"]
     country_probability: Float64[np.ndarray, "n"]
+    is_uncertain: Bool[np.ndarray, "n"]
     num_places_as_country: int
 
     @property
@@ -125,10 +127,11 @@ def compare(predictions: Predictions, truth: Truth, earth_radius_km: float = EAR
         right_country=right_country,
         right_region=_right_region(predictions, rows, true_latlon, right_country),
         right_cell=None if cells is None else (predictions.texts("cell_id")[rows] == cells) & ~unanswered,
-        among_candidates=None if cells is None else _among_candidates(predictions, rows, cells) & ~unanswered,
+        among_candidates=None if cells is None else _among_candidates(predictions, rows, cells, unanswered),
         probability=known("probability"),
         region_probability=known("region_probability"),
         country_probability=known("country_probability"),
+        is_uncertain=np.asarray(predictions.texts("problem")[rows] == UNCERTAIN, bool),
         num_places_as_country=num_places,
     )
 
@@ -151,11 +154,16 @@ def _right_region(
 
 
 def _among_candidates(
-    predictions: Predictions, rows: Int[np.ndarray, "n"], cells: Shaped[np.ndarray, "n"]
-) -> Bool[np.ndarray, "n"]:
-    """Whether each image has the candidate of this id."""
-    candidates = predictions.candidate_ids()
-    return np.array([cell in candidates[row] for row, cell in zip(rows.tolist(), cells, strict=True)], bool)
+    predictions: Predictions,
+    rows: Int[np.ndarray, "n"],
+    cells: Shaped[np.ndarray, "n"],
+    unanswered: Bool[np.ndarray, "n"],
+) -> Bool[np.ndarray, "n"] | None:
+    """Whether each image has the candidate of this id; None where no candidates are known."""
+    wanted = np.full(len(predictions.ids), "", dtype=object)
+    wanted[rows] = cells
+    found = predictions.has_candidate(wanted)
+    return None if found is None else np.asarray(found[rows] & ~unanswered, bool)
 
 
 def _groups(truth: Truth, matching: Matching, true_latlon: Float64[np.ndarray, "n 2"]) -> Groups:

@@ -1,12 +1,13 @@
 """Two runs on the same images: what differs, and whether the places at hand can show it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from geo_ray.errors import InputError
-from geo_ray.evaluation.bootstrap import LEVEL, Bootstrap, interval
+from geo_ray.evaluation.bootstrap import LEVEL, Bootstrap, Measure, interval
 from geo_ray.evaluation.comparison import Comparison
 from geo_ray.evaluation.evaluate import at_path, comparison_metrics, few_groups_text, measures_of, nested
 from geo_ray.evaluation.text import LABEL_WIDTH, WIDTH, interval_text, table_rows, written
@@ -37,15 +38,34 @@ def compare_runs(first: Comparison, second: Comparison) -> dict[str, Any]:
 
 def _differences(a: Comparison, b: Comparison, by_place: bool) -> dict[str, Any]:
     weights, bootstrap = (a.groups.weights if by_place else None), Bootstrap(groups=a.groups)
-    measures, others = measures_of(a), measures_of(b)
+    measures, others = _of_both(measures_of(a), measures_of(b))
     draws, other_draws = (bootstrap.replicates(each, weights) for each in (measures, others))
     found = {}
-    for name in measures.keys() & others.keys():
-        value = none_if_nan(measures[name].estimate(weights) - others[name].estimate(weights))
+    for name, measure in measures.items():
+        first, second = measure.estimate(weights), others[name].estimate(weights)
         low, high = interval(draws[name] - other_draws[name], a.groups.count)
-        bounds = None if np.isnan(low) else [low, high]
-        found[name] = {"value": value, f"interval_{LEVEL}": bounds, "shown": not (np.isnan(low) or low <= 0 <= high)}
+        found[name] = {
+            "first": none_if_nan(first),
+            "second": none_if_nan(second),
+            "value": none_if_nan(first - second),
+            f"interval_{LEVEL}": None if np.isnan(low) else [low, high],
+            "shown": not (np.isnan(low) or low <= 0 <= high),
+        }
     return nested(found)
+
+
+def _of_both(
+    measures: Mapping[str, Measure], others: Mapping[str, Measure]
+) -> tuple[dict[str, Measure], dict[str, Measure]]:
+    """The figures that both have; medians, means and coverages of the images that have a value in both runs."""
+    ours, theirs = {}, {}
+    for name in [name for name in measures if name in others]:
+        a, b = measures[name], others[name]
+        lost = np.isnan(a.values) | np.isnan(b.values)
+        if lost.any():
+            a, b = (replace(one, values=np.where(lost, np.nan, one.values)) for one in (a, b))
+        ours[name], theirs[name] = a, b
+    return ours, theirs
 
 
 def format_differences(compared: Mapping[str, Any], first: str, second: str) -> str:
@@ -56,14 +76,20 @@ def format_differences(compared: Mapping[str, Any], first: str, second: str) -> 
         one = at_path(compared["difference"]["by_place"], path)
         if one is None:
             continue
-        values = [written(at_path(compared[run]["by_place"], path), kind) for run in ("first", "second")]
+        values = [written(one[run], kind) for run in ("first", "second")]
         bounds = one[f"interval_{LEVEL}"]
         cells = [*values, written(one["value"], kind), "" if bounds is None else interval_text(bounds, kind)]
         verdict = "" if one["shown"] else "   no difference shown"
         lines.append((label.ljust(LABEL_WIDTH) + "".join(f"{cell:>{WIDTH + 4}}" for cell in cells) + verdict).rstrip())
     place = compared["first"]["by_place"]
     note = f"{compared['first']['num_images']:,} images of both runs in {place['num_places']:,} places"
-    lines += ["", f"first: {first}", f"second: {second}", f"{note} ({place['grouped_by']}); draws are paired by place"]
+    lines += [
+        "",
+        f"first: {first}",
+        f"second: {second}",
+        f"{note} ({place['grouped_by']}); draws are paired by place; median, mean and radii "
+        "of the images that both runs answer",
+    ]
     if at_path(compared["difference"]["by_place"], f"mean_error_km/interval_{LEVEL}") is None:
         lines.append(few_groups_text(place["num_places"]))
     return "\n".join(lines)

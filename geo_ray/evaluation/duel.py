@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from geo_ray.errors import InputError
-from geo_ray.evaluation.bootstrap import LEVEL, Bootstrap, Measure, interval
+from geo_ray.evaluation.bootstrap import LEVEL, Bootstrap, Groups, Measure, interval
 from geo_ray.evaluation.comparison import Comparison, compare
 from geo_ray.evaluation.differences import common_images
 from geo_ray.evaluation.tables import Truth, read_predictions
@@ -74,12 +74,15 @@ def play(error_km: Float64[np.ndarray, "n 2"], images: Int[np.ndarray, "r"], rul
 
 
 def matches(
-    error_km: Float64[np.ndarray, "n 2"], num_matches: int, num_rounds: int, rules: Rules, seed: int = 0
+    error_km: Float64[np.ndarray, "n 2"], groups: Groups, num_matches: int, num_rounds: int, rules: Rules, seed: int = 0
 ) -> Iterator[list[Round]]:
-    """Matches of at most so many rounds, each on images drawn for it without repeating one."""
+    """Matches of at most so many rounds, each of another place, by an image of it that is drawn."""
     rng = np.random.default_rng(seed)
+    by_group = np.argsort(groups.numbers, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(groups.sizes)])
     for _ in range(num_matches):
-        yield play(error_km, rng.permutation(len(error_km))[:num_rounds], rules)
+        places = rng.permutation(groups.count)[:num_rounds]
+        yield play(error_km, by_group[starts[places] + rng.integers(0, groups.sizes[places])], rules)
 
 
 def winner(rounds: list[Round]) -> int | None:
@@ -93,11 +96,12 @@ def duel(
 ) -> dict[str, Any]:
     """Matches between two files of predictions, or of guesses with the same ids; wins, points and a match's rounds.
 
-    A missing guess scores nothing. ``InputError`` where the two have no image in common.
+    A guess without an answer scores nothing; images that only one of the two has are left out. ``InputError`` where
+    they have none in common.
     """
     a, b = common_images(*(compare(read_predictions(each), truth) for each in (first, second)))
     error_km = np.stack([a.error_km, b.error_km], axis=1)
-    played = list(matches(error_km, num_matches, num_rounds, rules, seed))
+    played = list(matches(error_km, a.groups, num_matches, num_rounds, rules, seed))
     won = [winner(rounds) for rounds in played]
     return {
         "num_images": len(a),

@@ -37,6 +37,7 @@ def comparison_metrics(comparison: Comparison) -> dict[str, Any]:
     return {
         "num_images": len(comparison),
         "num_problems": int((~comparison.answered).sum()),
+        "num_uncertain": int(comparison.is_uncertain.sum()),
         **_figures(measures, bootstrap, None),
         "by_place": {
             "grouped_by": groups.described,

@@ -1,7 +1,7 @@
 """What papers report on the benchmarks, as they report it: by photo, in percent, and with the errors of their own code.
 
 Sources: PIGEON (arXiv 2307.05845) tables 1 to 3, StreetCLIP (2302.00275) table 2, GeoCLIP (2309.16020) tables 1 and 2,
-OSV-5M (2404.18873) and its model card.
+OSV-5M's model card, PLONK (2412.06781).
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,6 @@ GWS15K = (
 )
 OSV5M = (
     Published("OSV-5M baseline", geoguessr_score=3361.0, country_percent=68.0),
-    Published("StreetCLIP, zero-shot", country_percent=73.4),
     Published("PLONK, RFM-S2", geoguessr_score=3767.0, country_percent=76.2),
 )
 PIGEON_HOLD_OUT = (

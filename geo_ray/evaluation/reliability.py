@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from geo_ray.evaluation.bootstrap import Bootstrap, Measure, interval
+from geo_ray.evaluation.bootstrap import Bootstrap, Groups, Measure, interval
 from geo_ray.geo.metrics import none_if_nan, weighted_mean
 
 NUM_BINS = 15  # of equal width (Guo et al. 2017, "On calibration of modern neural networks")
@@ -82,20 +82,33 @@ def answered_curve(
     ``certainty`` is larger where an answer is surer, NaN where there is none, which is never among the surest.
     """
     groups = bootstrap.groups
-    order = np.argsort(-np.nan_to_num(certainty, nan=-np.inf), kind="stable")
-    held = np.cumsum(groups.weights[order]) / groups.count
     curve = []
     for step in range(num_steps, 0, -1):
         share = step / num_steps
-        kept = order[: int(np.searchsorted(held, share * (1 - 1e-9))) + 1]
-        weights = np.zeros(len(order))
-        weights[kept] = groups.weights[kept]
+        weights = surest(certainty, groups, share)
         measures = {name: Measure(values=hit) for name, hit in hits.items()}
         draws = bootstrap.replicates(measures, weights)
-        ranges = {name: interval(draws[name], groups.count) for name in hits}
+        num_groups = len(np.unique(groups.numbers[weights > 0]))
+        ranges = {name: interval(draws[name], num_groups) for name in hits}
         curve.append(
             {"share": share}
             | {name: measure.estimate(weights) for name, measure in measures.items()}
             | {f"{name}_interval_95": [none_if_nan(bound) for bound in bounds] for name, bounds in ranges.items()}
         )
     return curve
+
+
+def surest(certainty: Float64[np.ndarray, "n"], groups: Groups, share: float) -> Float64[np.ndarray, "n"]:
+    """Weights by place of the most certain images, that together are this share of the places.
+
+    Of equally certain ones at the edge all count in part, as they would on average in any order.
+    """
+    values = np.nan_to_num(certainty, nan=-np.inf)
+    order = np.argsort(-values, kind="stable")
+    held = np.cumsum(groups.weights[order]) / groups.count
+    at = min(int(np.searchsorted(held, share * (1 - 1e-9))), len(held) - 1)
+    edge = values == values[order[at]]
+    above = values > values[order[at]]
+    before, tied = (groups.weights[rows].sum() / groups.count for rows in (above, edge))
+    part = min(1.0, max(0.0, (share - before) / tied))
+    return np.where(above, groups.weights, np.where(edge, part * groups.weights, 0.0))

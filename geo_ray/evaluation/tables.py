@@ -85,17 +85,14 @@ class Predictions:
         """A column of texts, empty where there is none."""
         return _texts(self.table, name)
 
-    def candidate_ids(self) -> list[set[str]]:
-        """The ids of each row's candidates; none where the files have no candidates."""
-        if self.dataset is None or not {"image_id", "candidates"} <= set(self.dataset.schema.names):
-            return [set()] * len(self.table)
+    def has_candidate(self, ids: Shaped[np.ndarray, "n"]) -> Bool[np.ndarray, "n"] | None:
+        """Whether each row has the candidate of this id; None where the files have no candidates."""
+        if self.dataset is None or "candidates" not in self.dataset.schema.names:
+            return None
         lists = self.dataset.to_table(columns=["candidates"])["candidates"].combine_chunks()
-        names = pc.struct_field(lists.flatten(), "cell_id").to_pylist()
-        parents = pc.list_parent_indices(lists).to_pylist()
-        found: list[set[str]] = [set() for _ in range(len(lists))]
-        for row, name in zip(parents, names, strict=True):
-            found[row].add(name)
-        return found
+        names, rows = pc.struct_field(lists.flatten(), "cell_id"), pc.list_parent_indices(lists)
+        same = pc.fill_null(pc.equal(names, pa.array(ids, pa.string()).take(rows)), False).to_numpy(False)
+        return np.bincount(rows.to_numpy(), same, len(ids)) > 0
 
     def candidates(self, image_ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         """The candidates of these images, most probable first; empty where the files have none."""

@@ -123,7 +123,10 @@ def _notes(metrics: Mapping[str, Any], comparison: Comparison | None) -> list[st
     place = metrics["by_place"]
     counts = f"{metrics['num_images']:,} images in {place['num_places']:,} places ({place['grouped_by']})"
     if metrics["num_problems"]:
-        counts += f", {metrics['num_problems']:,} without an answer (misses in the shares, not in median and mean)"
+        uncertain = f", {metrics['num_uncertain']:,} of them uncertain" if metrics["num_uncertain"] else ""
+        counts += (
+            f", {metrics['num_problems']:,} without an answer{uncertain} (misses in the shares, not in median and mean)"
+        )
     if "images_per_second" in metrics:
         counts += f"; {metrics['images_per_second']:,.0f} images/s"
     notes = [counts, *_probabilities(place["reliability"])]

@@ -7,23 +7,28 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from geo_ray.errors import GeoRayError
 from geo_ray.evaluation.tables import Predictions
-from geo_ray.models.bundle import MANIFEST, open_bundle, shipped_bundles
-from geo_ray.models.naming import open_naming
+from geo_ray.models.bundle import MANIFEST, shipped_bundles
+from geo_ray.models.naming import read_naming
 
 
 def true_cells(predictions: Predictions, latlon: Float64[np.ndarray, "n 2"]) -> Shaped[np.ndarray, "n"] | None:
     """The id of the cell, or of the nearest label or place of a gallery, that each point (degrees) is in.
 
-    None where the run's bundle is not in reach on this machine, or no longer the one that answered.
+    None where the run's bundle is not in reach on this machine, no longer the one that answered, or damaged.
     """
     bundle = predictions.manifest.get("bundle")
     if not isinstance(bundle, dict) or not predictions.has("cell_id"):
         return None
-    ref = str(bundle.get("ref"))
-    if fingerprint_of(local_folder(ref)) != bundle.get("fingerprint"):
+    folder = local_folder(str(bundle.get("ref")))
+    if fingerprint_of(folder) != bundle.get("fingerprint"):
         return None
-    naming = open_naming(open_bundle(ref))
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    try:
+        naming = read_naming(folder, manifest["kind"], manifest.get("filed_by") or "center")
+    except (GeoRayError, OSError, ValueError, KeyError):
+        return None
     return np.asarray(naming.ids[naming.right_candidates(latlon)], object)
 
 

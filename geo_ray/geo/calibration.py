@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
+UNCERTAIN = "uncertain"  # the problem of an answer that is less certain than was asked for: no failure
 TINY = 1e-12  # probabilities nearer to 0 or 1 than this are taken for it
 
 

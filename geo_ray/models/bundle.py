@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+from geo_ray.cells.partition_file import read_partition
 from geo_ray.errors import BundleError
 from geo_ray.geo.calibration import Calibration, read_calibration
 from geo_ray.index.gallery import GallerySearch
@@ -31,7 +32,7 @@ LABEL_FEATURES = "label_features.npy"
 INDEX = "index"
 GALLERY = "gallery"
 ENTRIES = ("kind", "description", "licence", "attribution", "encoder", "encoder_fingerprint", "files", "fingerprint")
-FILING = ("filed_by", "partition_digest")  # entries of bundles of cells, as their index says
+FILING = ("filed_by", "partition_digest")  # entries of bundles of cells: as their index says, and of their cells
 
 Parameters = Refinement | Probing | GallerySearch
 # For each kind of bundle, the manifest's entry that says how a place is found, and what reads it.
@@ -121,6 +122,10 @@ class Bundle:
             "provenance": self.provenance,
         }
 
+    def cells_digest(self) -> str:
+        """Whose cells these are, from the file itself where an older manifest doesn't say."""
+        return self.partition_digest or read_partition(self.path(CELLS)).digest
+
     def calibration(self) -> Calibration | None:
         """What an answer's numbers mean; None where that was never fitted. ``BundleError`` where it can't be read."""
         path = self.path(CALIBRATION)
@@ -163,8 +168,8 @@ def write_manifest(
         "provenance": provenance,
     }
     if kind == "cells" and (folder / INDEX / DESCRIPTION).is_file():
-        info = read_info(folder / INDEX)
-        manifest |= {name: getattr(info, name) for name in FILING}
+        digest = read_partition(folder / CELLS).digest if (folder / CELLS).is_file() else ""
+        manifest |= {"filed_by": read_info(folder / INDEX).filed_by, "partition_digest": digest}
     (folder / MANIFEST).write_text(json.dumps(manifest | {"fingerprint": _fingerprint(manifest)}, indent=1) + "\n")
 
 

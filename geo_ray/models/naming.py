@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -129,11 +130,16 @@ def nearest_rows(latlon: Float64[np.ndarray, "n 2"], places: Float64[np.ndarray,
 
 def open_naming(bundle: Bundle) -> Naming:
     """The names of a bundle's candidates; the gazetteer and the files are loaded here, once a worker."""
-    if bundle.kind == "zero-shot":
-        return ProbedLabel(load_labels(bundle.path(LABELS)))
+    return read_naming(bundle.folder, bundle.kind, bundle.filed_by)
+
+
+def read_naming(folder: Path, kind: str, filed_by: str) -> Naming:
+    """The same of a bundle's folder, whose other files aren't looked at."""
+    if kind == "zero-shot":
+        return ProbedLabel(load_labels(folder / LABELS))
     gazetteer()
-    if bundle.kind == "gallery":
-        latlon = read_gallery(bundle.path(GALLERY)).latlon
+    if kind == "gallery":
+        latlon = read_gallery(folder / GALLERY).latlon
         return NearestPlace(np.array([f"gallery:{row}" for row in range(len(latlon))], dtype=object), latlon)
-    partition = read_partition(bundle.path(CELLS))
-    return NearestPlace(partition.cell_ids, partition.centers, partition, bundle.filed_by)
+    partition = read_partition(folder / CELLS)
+    return NearestPlace(partition.cell_ids, partition.centers, partition, filed_by)

@@ -135,7 +135,7 @@ def place_stages(bundle: Bundle) -> tuple[StageSpec, ...]:
         num_features=bundle.num_features,
         encoder_fingerprint=bundle.encoder_fingerprint,
         filed_by=bundle.filed_by,
-        partition_digest=bundle.partition_digest,
+        partition_digest=bundle.cells_digest(),
         with_hubness=bundle.refinement.measure == "csls",
     )
     rank, m = RankCells(bundle=ref, num_features=bundle.num_features, num_cells=k), bundle.refinement.num_members
@@ -185,24 +185,28 @@ def graph_of(
     micro_batch: int | None = None,
     min_probability: float | None = None,
     max_radius_km: float | None = None,
+    calibrated: bool = True,
 ) -> Graph:
     """The graph of a bundle; ``top_k`` is how many candidates to report (default: at most 5).
 
     An item has up to ``num_views`` images of at most ``max_pixels``, and the tower computes in ``dtype``, so many at
     once (see ``encoder_stages``). ``exif`` says what becomes of photos whose EXIF has a position: nothing is read
     (``ignore``), they are left out (``skip``), or answered beside it (``compare``: three more columns). For the last
-    two see ``Describe``. Raises ``InputError`` for a ``top_k`` that the bundle can't fill, and where radii are to be
+    three see ``Describe``. Raises ``InputError`` for a ``top_k`` that the bundle can't fill, and where radii are to be
     looked at that were never calibrated.
     """
     check_floor(min_probability, max_radius_km)
-    if max_radius_km is not None and bundle.calibration() is None:
-        raise InputError(f"bundle {bundle.ref} has no radii that --max-radius-km could look at; calibrate it first")
+    if max_radius_km is not None and not (calibrated and bundle.calibration()):
+        why = "" if calibrated else " with another index"
+        raise InputError(
+            f"bundle {bundle.ref} has no radii{why} that --max-radius-km could look at; calibrate it first"
+        )
     num_reported = min(5, bundle.num_candidates) if top_k is None else top_k
     if not 1 <= num_reported <= bundle.num_candidates:
         known = f"the candidates that {bundle.ref} weighs"
         raise InputError(f"top_k={num_reported} must be from 1 to {bundle.num_candidates}, {known}")
     floor = {"min_probability": min_probability, "max_radius_km": max_radius_km}
-    describe = Describe(bundle=bundle.ref, num_reported=num_reported, **floor)
+    describe = Describe(bundle=bundle.ref, num_reported=num_reported, calibrated=calibrated, **floor)
     stages = (*encoder_stages(bundle, num_views, dtype, max_pixels, micro_batch), *place_stages(bundle), describe)
     return _with_exif(Graph(stages, _inputs(num_views)), exif)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from geo_ray.geo.calibration import UNCERTAIN
 from geo_ray.models.bundle import open_bundle
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.image_hash import perceptual_hash
 from geo_ray.models.naming import open_naming
 from geo_ray.models.preprocess import ImageProblem, decode_image
-from geo_ray.pipeline.columns import ANSWER, UNCERTAIN, Batch, Column, located, view_columns
+from geo_ray.pipeline.columns import ANSWER, Batch, Column, located, view_columns
 from geo_ray.pipeline.stage import Runtime, Stage
 from geo_ray.pipeline.stating import stating
 
@@ -149,13 +150,15 @@ def view_mean(features: np.ndarray, counts: np.ndarray, spec: EncoderSpec) -> np
 class Describe:
     """What was found, as the columns that every kind of bundle answers.
 
-    Answers with a smaller ``probability`` or a larger or unknown ``radius_km_90`` than asked for are uncertain.
+    Answers with a smaller ``probability`` or a larger or unknown ``radius_km_90`` than asked for are uncertain. What is
+    stated holds for the index that it was fitted with: with another one the bundle is not ``calibrated``.
     """
 
     bundle: str
     num_reported: int
     min_probability: float | None = None
     max_radius_km: float | None = None
+    calibrated: bool = True
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -171,7 +174,7 @@ class Describe:
         """Loads the ids, the names and the calibration."""
         bundle = open_bundle(self.bundle)
         naming = open_naming(bundle)
-        state = stating(bundle.calibration(), naming)
+        state = stating(bundle.calibration() if self.calibrated else None, naming)
 
         def run(batch: Batch) -> Batch:
             rows = np.arange(len(batch["winner"]))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from geo_ray.atlas.cities import Places
-from geo_ray.geo.calibration import Calibration, ProbabilityCalibration
+from geo_ray.geo.calibration import Calibration
 from geo_ray.models.naming import Naming
 from geo_ray.pipeline.columns import Batch
 
@@ -32,17 +32,18 @@ def stating(calibration: Calibration | None, naming: Naming) -> Callable[[Batch,
 
     Without a calibration probabilities are those that candidates are ranked by, and nothing else is known.
     """
-    probability = calibration.probability if calibration else ProbabilityCalibration()
 
     def state(batch: Batch, places: Places) -> Stated:
+        if calibration is None:
+            ranked = batch["candidate_probability"].astype(np.float64)
+            unknown = np.full(len(ranked), np.nan)
+            return Stated(candidates=ranked, region=unknown, country=unknown, radius_km_50=unknown,
+                          radius_km_90=unknown, unlike=unknown)  # fmt: skip
+        probability = calibration.probability
         candidates = probability.candidates(batch["candidate_probability"])
         in_region, in_country = naming.regions.same(batch["cells"], batch["winner"], places)
         region = probability.region((candidates * in_region).sum(axis=1))
         country = np.maximum(region, probability.country((candidates * in_country).sum(axis=1)))
-        unknown = np.full(len(region), np.nan)
-        if calibration is None:
-            return Stated(candidates=candidates, region=region, country=country, radius_km_50=unknown,
-                          radius_km_90=unknown, unlike=unknown)  # fmt: skip
         p_value = calibration.likeness.p_value(batch["feature_distance"])
         half, most = calibration.radius.radii_km(batch["feature_distance"], batch["spread_km"])
         mute = calibration.likeness.is_unlike(p_value)

@@ -241,7 +241,7 @@ class ShardRuntime(Runtime):
             num_features=opened.num_features,
             encoder_fingerprint=opened.encoder_fingerprint,
             filed_by=opened.filed_by,
-            partition_digest=opened.partition_digest,
+            partition_digest=opened.cells_digest(),
             with_hubness=opened.refinement.measure == "csls",
         )
         return self.shards

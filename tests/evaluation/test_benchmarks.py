@@ -50,7 +50,7 @@ def test_rows_at_zero_are_counted(tmp_path):
     assert any(note.startswith("2 rows") and "(0, 0)" in note for note in found.notes)
 
 
-def test_osv5m_groups_by_sequence_and_takes_its_countries(tmp_path):
+def test_osv5m_takes_its_countries_and_has_no_sequences_to_group_by(tmp_path):
     path = tmp_path / "test.csv"
     path.write_text(
         "id,latitude,longitude,thumb_original_url,country,sequence,captured_at,region,city\n"
@@ -58,7 +58,7 @@ def test_osv5m_groups_by_sequence_and_takes_its_countries(tmp_path):
     )
     truth = read_benchmark("osv5m", path).truth
     assert truth.ids.to_pylist() == ["10", "11"]
-    assert truth.groups.tolist() == ["s1", "s1"]
+    assert truth.groups is None
     assert truth.countries.tolist() == ["GH", "GH"]
 
 

@@ -54,6 +54,30 @@ def test_replicates_are_those_of_every_draw_by_itself(by_place):
         assert row[errors[known] < value].sum() <= row.sum() / 2 + 1e-4
 
 
+def test_medians_of_many_images_are_those_of_every_draw_by_itself():
+    """More values than are looked at first, nine tenths of them in one group: by place they are a hundredth."""
+    rng = np.random.default_rng(5)
+    numbers = np.concatenate([np.zeros(4500, np.int64), np.arange(1, 501)])
+    errors = np.concatenate([rng.exponential(1, 4500), rng.exponential(100, 500)])
+    bootstrap = Bootstrap(groups=groups(numbers), num_draws=60)
+    median = Measure(values=errors, is_median=True)
+    for weights in (bootstrap.groups.weights, np.ones(5000)):
+        drawn = bootstrap.replicates({"median": median}, weights)["median"]
+        for value, row in zip(drawn, times_drawn(bootstrap, weights), strict=True):
+            total = row.sum()
+            assert row[errors <= value].sum() >= total / 2 - 2e-3 * total
+            assert row[errors < value].sum() <= total / 2 + 2e-3 * total
+    low, high = interval(bootstrap.replicates({"median": median}, bootstrap.groups.weights)["median"], 501)
+    assert low < median.estimate(bootstrap.groups.weights) < high
+
+
+def test_draws_are_poisson():
+    drawn = np.concatenate([counts.ravel() for _, counts in Bootstrap(groups=groups(np.arange(2000)))._draws()])
+    assert drawn.mean() == pytest.approx(1.0, abs=0.005)
+    assert drawn.var() == pytest.approx(1.0, abs=0.01)
+    assert (drawn == 0).mean() == pytest.approx(np.exp(-1), abs=0.002)
+
+
 def test_groups_in_several_pieces_give_the_same_draws_for_all_figures(monkeypatch):
     monkeypatch.setattr("geo_ray.evaluation.bootstrap.GROUPS_AT_ONCE", 7)
     rng = np.random.default_rng(2)

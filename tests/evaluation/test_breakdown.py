@@ -1,9 +1,14 @@
+import shutil
+
 import numpy as np
 import pytest
 from prediction_rows import answer, problem
 
+from geo_ray.cells.labels import nearest_centers
+from geo_ray.cells.partition_file import read_partition
 from geo_ray.evaluation.breakdown import by_continent, by_country, coverage_by_fifth
 from geo_ray.evaluation.comparison import compare, load
+from geo_ray.models.bundle import open_bundle
 
 PARIS, LYON, TOKYO = (48.86, 2.35), (45.76, 4.84), (35.68, 139.69)
 
@@ -59,10 +64,6 @@ def test_no_radius_no_fifths(make_run, make_truth):
 
 def test_right_cells_where_the_bundle_is_in_reach(make_run, make_truth):
     """Of the shipped bundle: the answer's cell, another candidate's, and a bundle that is gone."""
-    from geo_ray.cells.labels import nearest_centers
-    from geo_ray.cells.partition_file import read_partition
-    from geo_ray.models.bundle import open_bundle
-
     bundle = open_bundle("earth-tiny")
     partition = read_partition(bundle.path("cells.parquet"))
     point = np.array([PARIS])
@@ -78,3 +79,22 @@ def test_right_cells_where_the_bundle_is_in_reach(make_run, make_truth):
     order = np.argsort(found.matching.truth_rows)
     assert found.right_cell[order].tolist() == [True, False, False]
     assert found.among_candidates[order].tolist() == [True, True, False]
+
+
+def test_a_table_without_candidates_and_a_bundle_that_is_damaged(tmp_path, make_run, make_truth):
+    """What can't be known is None, and nothing is read that isn't needed."""
+    bundle = open_bundle("earth-tiny")
+    truth = make_truth("id,lat,lon\na,48.9,2.3\n")
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle.folder, folder)
+    (folder / "weights.safetensors").unlink()
+    manifest = {"bundle": {"ref": str(folder), "fingerprint": bundle.fingerprint}}
+    run = make_run([answer("a", *PARIS)], manifest=manifest)
+    assert compare(*load(str(run), str(truth))).right_cell.tolist() == [False]
+    (run / "csv").mkdir()
+    (run / "csv" / "answers.csv").write_text("image_id,latitude,longitude,cell_id\na,48.9,2.3,x\n")
+    table = compare(*load(str(run / "csv" / "answers.csv"), str(truth)))
+    assert table.right_cell.tolist() == [False]
+    assert table.among_candidates is None
+    (folder / "cells.parquet").write_bytes(b"damaged")
+    assert compare(*load(str(run), str(truth))).right_cell is None

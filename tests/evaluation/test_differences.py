@@ -52,7 +52,21 @@ def test_a_run_differs_from_itself_by_nothing(tmp_path, truth):
     one = run(tmp_path / "a", np.linspace(0, 3, 2 * NUM_PLACES))
     found = compared(one, one, truth)["difference"]
     for by in ("by_place", "by_photo"):
-        assert found[by]["median_error_km"] == {"value": 0.0, "interval_95": [0.0, 0.0], "shown": False}
+        median = found[by]["median_error_km"]
+        assert (median["value"], median["interval_95"], median["shown"]) == (0.0, [0.0, 0.0], False)
+        assert median["first"] == median["second"]
+
+
+def test_answering_less_is_no_better_median(tmp_path, truth):
+    """The same answers, of which one run leaves out the worst: what both answer does not differ."""
+    off = np.linspace(0, 3, 2 * NUM_PLACES)
+    every = run(tmp_path / "a", off)
+    rows = [answer(f"i{n}", float(off[n]), float(n // 2 * 2)) if off[n] < 1 else problem(f"i{n}", "uncertain")
+            for n in range(2 * NUM_PLACES)]  # fmt: skip
+    found = compared(every, write_run(tmp_path / "b", rows), truth)["difference"]["by_place"]
+    assert found["median_error_km"]["value"] == found["mean_error_km"]["value"] == 0.0
+    assert not found["mean_error_km"]["shown"]
+    assert found["accuracy_at_km"]["200"]["value"] > 0  # not answering is a miss
 
 
 def test_only_images_of_both_runs_count(tmp_path, truth):

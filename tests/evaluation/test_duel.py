@@ -6,6 +6,7 @@ from prediction_rows import answer, problem, write_run
 
 from geo_ray.cli import main
 from geo_ray.errors import InputError
+from geo_ray.evaluation.bootstrap import Groups
 from geo_ray.evaluation.duel import Rules, matches, play, winner
 from geo_ray.geo.metrics import geoguessr_points
 
@@ -44,11 +45,20 @@ def test_no_guess_loses_the_round_and_equal_guesses_cost_nobody():
 
 def test_matches_are_drawn_by_the_seed_without_repeats():
     errors = np.random.default_rng(0).exponential(1000, (50, 2))
-    first, again = (list(matches(errors, 5, 10, Rules(), seed=3)) for _ in range(2))
+    groups = Groups(numbers=np.repeat(np.arange(10), 5), described="test")
+    first, again = (list(matches(errors, groups, 5, 10, Rules(), seed=3)) for _ in range(2))
     assert first == again
     for rounds in first:
-        images = [one.image for one in rounds]
-        assert len(set(images)) == len(images)
+        places = [one.image // 5 for one in rounds]
+        assert len(set(places)) == len(places)
+
+
+def test_a_city_of_many_photos_is_one_place_of_a_match():
+    """One side knows a place of 900 photos, the other all of nine others."""
+    numbers = np.concatenate([np.zeros(900, np.int64), np.arange(1, 10)])
+    errors = np.where((numbers == 0)[:, None], [[0.0, 5000.0]], [[5000.0, 0.0]])
+    played = list(matches(errors, Groups(numbers=numbers, described="test"), 50, 10, Rules()))
+    assert [winner(rounds) for rounds in played].count(1) >= 45
 
 
 def test_rules_that_make_no_game():

@@ -14,6 +14,7 @@ KM_A_DEGREE = 111.195  # of a great circle of 6371.0088 km radius
 KEYS = {
     "num_images",
     "num_problems",
+    "num_uncertain",
     "median_error_km",
     "mean_error_km",
     "accuracy_at_km",

@@ -57,6 +57,21 @@ def test_answering_less_by_hand():
     assert [point["hit"] for point in curve] == pytest.approx([0.5, 2 / 3, 0.5, 1.0])
 
 
+def test_equally_sure_answers_count_alike_whatever_their_order():
+    """A hundred places of one radius, the right ones first in the file: any half of them is half right."""
+    hits = np.arange(100) < 50
+    for order in (np.arange(100), np.arange(100)[::-1]):
+        curve = answered_curve(np.ones(100), {"hit": hits[order]}, bootstrap(np.arange(100)), num_steps=4)
+        assert [point["hit"] for point in curve] == pytest.approx([0.5] * 4)
+        assert all(point["hit_interval_95"][0] < 0.5 < point["hit_interval_95"][1] for point in curve)
+
+
+def test_an_interval_of_few_places_is_none_even_if_there_are_many_others():
+    curve = answered_curve(np.arange(40.0), {"hit": np.ones(40, bool)}, bootstrap(np.arange(40)), num_steps=10)
+    assert curve[0]["hit_interval_95"] == [1.0, 1.0]
+    assert curve[-1]["hit_interval_95"] == [None, None]  # of four places
+
+
 def test_answering_less_goes_by_place():
     """A hundred sure photos of one place are one of its two."""
     numbers = np.array([0] * 100 + [1])

@@ -8,7 +8,7 @@ from geo_ray.data.exports.photos import write_copies, write_sidecars
 from geo_ray.data.exports.run_files import RunFiles, open_run
 from geo_ray.data.exports.tables import write_csv, write_geojson
 from geo_ray.errors import InputError
-from geo_ray.pipeline.columns import UNCERTAIN
+from geo_ray.geo.calibration import UNCERTAIN
 
 TABLES = {"geojson": ("predictions.geojson", write_geojson), "csv": ("predictions.csv", write_csv)}
 FORMATS = (*TABLES, "xmp", "copies")

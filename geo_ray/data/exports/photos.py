@@ -15,8 +15,8 @@ from geo_ray.data.fetch.policy import DEFAULT_POLICY
 from geo_ray.data.sources import Input
 from geo_ray.data.sources.reading import Reader
 from geo_ray.errors import InputError
+from geo_ray.geo.calibration import UNCERTAIN
 from geo_ray.models.exif import looks_located
-from geo_ray.pipeline.columns import UNCERTAIN
 
 XMP_SUFFIX = ".xmp"
 NO_ANSWER, TOO_WIDE = "without an answer, left out", "with a larger or unknown radius, left out"

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from geo_ray.data.exports.run_files import RunFiles
-from geo_ray.pipeline.columns import UNCERTAIN
+from geo_ray.geo.calibration import UNCERTAIN
 
 
 def write_geojson(run: RunFiles, file: Any) -> int:

@@ -24,7 +24,8 @@ from geo_ray.data.run.signals import stopped_by_signals
 from geo_ray.data.run.worker import Answered
 from geo_ray.data.sources.left_out import left_out_text
 from geo_ray.errors import ErrorBudgetError, InputError, RunStoppedError
-from geo_ray.pipeline.columns import HAS_LOCATION, UNCERTAIN
+from geo_ray.geo.calibration import UNCERTAIN
+from geo_ray.pipeline.columns import HAS_LOCATION
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote.place import Place
 from geo_ray.remote.shard_group import index_runtime

@@ -101,7 +101,8 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
         graph = embedding_graph(bundle, views, options.dtype, *encoding, with_hashes=options.hashes)
     else:
         encoding, floor = (options.max_pixels, options.micro_batch), (options.min_probability, options.max_radius_km)
-        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, *encoding, *floor)
+        calibrated = index is None or is_own(index, bundle)
+        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, *encoding, *floor, calibrated)
     ledger = Ledger(options.output)
     few, all_counted = _count_few(sources)
     pixel_bytes = views * 3 * bundle.encoder.image_size**2
@@ -159,6 +160,13 @@ def _count_few(sources: Sources) -> tuple[int, bool]:
     return num_rows, True
 
 
+def is_own(index: ShardSet, bundle: Bundle) -> bool:
+    """Whether an index has the members of the bundle's own, by their number and kind: only split, or copied."""
+    own = read_info(bundle.path(INDEX))
+    names = ("num_members", "num_prototypes", "num_features", "dtype", "metric")
+    return all(getattr(index.whole, name) == getattr(own, name) for name in names)
+
+
 def find_index(address: str, bundle: Bundle) -> ShardSet:
     """The shards of the index at an address, for searches of this bundle; ``InputError`` or ``BundleError`` otherwise.
 
@@ -175,7 +183,7 @@ def find_index(address: str, bundle: Bundle) -> ShardSet:
         metric=own.metric,
         encoder_fingerprint=bundle.encoder_fingerprint,
         filed_by=bundle.filed_by,
-        partition_digest=bundle.partition_digest,
+        partition_digest=bundle.cells_digest(),
         with_hubness=bundle.refinement.measure == "csls",
     )
     return index

@@ -26,11 +26,13 @@ function card({ id, picture, answer, truth, radius_km_50, radius_km_90, candidat
   return html`<article class="card">
     ${picture ? html`<img src=${picture} alt="">` : html`<div class="empty">the image can't be read here</div>`}
     <div>
-      <h3>${truth ? `${km(answer.error_km)} off` : `${km(radius_km_90)} radius`}</h3>
+      <h3>${truth ? `${km(answer.error_km)} off` : radius_km_90 === null ? "no radius" : `${km(radius_km_90)} radius`}</h3>
       <dl>
         ${truth ? fact("Truth", truth.label, degrees(truth.latlon)) : nothing}
         ${fact("Answer", answer.label, degrees(answer.latlon))}
-        ${fact("Radius", `${km(radius_km_90)} (90 %)`, `${km(radius_km_50)} (50 %)`)}
+        ${radius_km_90 === null
+          ? fact("Radius", "not stated", "not calibrated, or unlike the images that the bundle knows")
+          : fact("Radius", `${km(radius_km_90)} (90 %)`, `${km(radius_km_50)} (50 %)`)}
       </dl>
     </div>
     <p class="name">${id}${candidates.length ? " · candidates:" : nothing}</p>
@@ -39,9 +41,10 @@ function card({ id, picture, answer, truth, radius_km_50, radius_km_90, candidat
 }
 
 function candidate({ probability, label, latlon, error_km }) {
-  const share = `--share: ${(100 * probability).toFixed(1)}%`;
+  const share = `--share: ${(100 * (probability ?? 0)).toFixed(1)}%`;
+  const stated = probability !== null && probability < 0.0005 ? "< 0.1 %" : percent(probability);
   return html`<li>
-    <b .style=${share}>${probability < 0.0005 ? "< 0.1 %" : percent(probability)}</b>
+    <b .style=${share}>${stated}</b>
     <span title=${label}>${label}</span>
     <small>${error_km === null ? degrees(latlon) : `${km(error_km)} off`}</small>
   </li>`;

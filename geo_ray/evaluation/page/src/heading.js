@@ -10,6 +10,9 @@ export function heading(content) {
   const facts = {
     Answered: `${whole(num_answered)} of ${whole(num_images)}`,
     Problems: whole(num_images - num_answered),
+    ...(content.metrics && {
+      Places: `${whole(content.metrics.by_place.num_places)}: ${content.metrics.by_place.grouped_by}`,
+    }),
     Truth: content.matching || "none given: the report shows the answers and how certain they are",
     Bundle: [bundle.kind, bundle.fingerprint].filter(Boolean).join(" · ") || "not recorded",
     Folder: content.path,
@@ -35,12 +38,13 @@ export function figures(content) {
   );
 }
 
-const figuresOfErrors = (metrics) => ({
-  "median error": km(metrics.median_error_km),
-  "within 25 km": percent(metrics.accuracy_at_km[25]),
-  "within 200 km": percent(metrics.accuracy_at_km[200]),
-  "right country": percent(metrics.country_accuracy),
-  "GeoGuessr points": whole(metrics.geoguessr_score),
+// By place: the many photos of a city say little of other places.
+const figuresOfErrors = ({ by_place: place }) => ({
+  "median error by place": km(place.median_error_km),
+  "of places within 25 km": percent(place.accuracy_at_km[25]),
+  "of places within 200 km": percent(place.accuracy_at_km[200]),
+  "of places in the right country": percent(place.country_accuracy),
+  "GeoGuessr points by place": whole(place.geoguessr_score),
 });
 
 const figuresOfAnswers = (content) => ({
