@@ -87,7 +87,7 @@ def held(calibration: Calibration, known: KnownAnswers) -> dict[str, Any]:
             f"fifth_{number + 1}_90": weighted_mean(most[inside], weights[inside]),
         }
     row |= _errors_of_probability(calibration.probability, known, unlike, "after")
-    row |= _errors_of_probability(ProbabilityCalibration(), known, unlike, "before")
+    row |= _errors_of_probability(None, known, unlike, "before")
     certain = np.argsort(score, kind="stable")
     kept = certain[np.cumsum(weights[certain]) <= (1 - ABSTAIN) * known.groups.count]
     near = known.error_km < 25.0
@@ -104,10 +104,11 @@ def _fifths(score: Float64[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]) 
 
 
 def _errors_of_probability(
-    stating: ProbabilityCalibration, known: KnownAnswers, unlike: np.ndarray, when: str
+    stating: ProbabilityCalibration | None, known: KnownAnswers, unlike: np.ndarray, when: str
 ) -> dict[str, float]:
-    """The expected calibration errors of cell, region and country."""
-    candidates = stating.candidates(known.candidate_probability)
+    """The calibration errors of cell, region and country; without fitting, of what candidates are ranked by."""
+    candidates = stating.candidates(known.candidate_probability) if stating else known.candidate_probability
+    stating = stating or ProbabilityCalibration()
     region = stating.region((candidates * known.same_region).sum(axis=1))
     levels = {
         "cell": (candidates[np.arange(len(known)), known.winner], known.true_candidate == known.winner),

@@ -73,11 +73,14 @@ class KnownAnswers:
 
 
 def fit_calibration(known: KnownAnswers, level: float = LEVEL) -> Calibration:
-    """All that a bundle's numbers mean, on these images."""
+    """All that a bundle's numbers mean, on these images; radii and probabilities on those that are not unlike."""
+    likeness = fit_likeness(known.feature_distance, known.groups, level)
+    unlike = likeness.is_unlike(likeness.p_value(known.feature_distance))
+    stated = known.take(np.flatnonzero(~unlike))
     return Calibration(
-        radius=fit_radius(known),
-        probability=fit_probability(known),
-        likeness=fit_likeness(known.feature_distance, known.groups, level),
+        radius=fit_radius(stated),
+        probability=fit_probability(stated),
+        likeness=likeness,
         num_images=len(known),
         num_places=known.groups.count,
     )
