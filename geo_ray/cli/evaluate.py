@@ -25,6 +25,8 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--benchmark", metavar="NAME", help=(
         "TABLE is the published file of im2gps, im2gps3k, yfcc4k, yfcc26k, mp16, gws15k, osv5m, pigeon or pitts-ial; "
         "what others report is shown beside"))  # fmt: skip
+    parser.add_argument("--areas", action="store_true", help=(
+        "also how many answers lie inside the country, region and city of the truth (PIGEON)"))  # fmt: skip
     parser.add_argument("--leaks", metavar="FILE", help=(
         "what geo-ray leaks wrote: figures are given without the images that leak, too"))  # fmt: skip
     parser.add_argument("--earth-radius-km", type=float, metavar="KM", help=(
@@ -54,7 +56,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     predictions, (truth, notes) = read_predictions(arguments.predictions), _truth(arguments)
     radius = arguments.earth_radius_km or EARTH_RADIUS_KM
-    comparison = compare(predictions, truth, radius)
+    comparison = compare(predictions, truth, radius, arguments.areas)
     if arguments.other is None:
         metrics = evaluate(predictions, truth, comparison)
         print(format_table(metrics, comparison))
@@ -65,7 +67,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         if arguments.benchmark:
             print("\n" + format_published(metrics, benchmark_of(arguments.benchmark)))
     else:
-        metrics = compare_runs(comparison, compare(read_predictions(arguments.other), truth, radius))
+        metrics = compare_runs(comparison, compare(read_predictions(arguments.other), truth, radius, arguments.areas))
         print(format_differences(metrics, arguments.predictions, arguments.other))
     print("".join(f"{note}\n" for note in notes), end="")
     if arguments.json:

@@ -45,6 +45,24 @@ def _figures(comparison: Comparison, rows: Int[np.ndarray, "m"]) -> dict[str, An
     }
 
 
+def confused_countries(comparison: Comparison, num_pairs: int = 10) -> list[dict[str, Any]]:
+    """The countries that are most often taken for another, by place: of all places of a country so many are."""
+    c, weights = comparison, comparison.groups.weights
+    wrong = np.flatnonzero((c.country != c.true_country) & (c.country != "") & (c.true_country != ""))
+    of_country: dict[str, float] = {}
+    for code, weight in zip(c.true_country, weights, strict=True):
+        of_country[code] = of_country.get(code, 0.0) + float(weight)
+    pairs: dict[tuple[str, str], float] = {}
+    for row in wrong:
+        pair = c.true_country[row], c.country[row]
+        pairs[pair] = pairs.get(pair, 0.0) + float(weights[row])
+    most = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:num_pairs]
+    return [
+        {"true": true, "answered": answered, "num_places": places, "share_of_country": places / of_country[true]}
+        for (true, answered), places in most
+    ]
+
+
 def coverage_by_fifth(comparison: Comparison) -> list[dict[str, Any]]:
     """How often radii hold the truth in fifths of equal weight by place, from the smallest radii to the largest."""
     known = np.flatnonzero(~np.isnan(comparison.covered["90"]))

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float64, Int, Shaped
 
+from geo_ray.atlas.boundaries import boundaries
 from geo_ray.atlas.cities import country_names, gazetteer
 from geo_ray.evaluation.bootstrap import Groups, groups_by_block, groups_by_column
 from geo_ray.evaluation.matching import Matching, match
@@ -36,6 +37,7 @@ class Comparison:
     radius_km_50: Float64[np.ndarray, "n"]
     radius_km_90: Float64[np.ndarray, "n"]
     true_country: Shaped[np.ndarray, "n"]
+    country: Shaped[np.ndarray, "n"]
     right_country: Bool[np.ndarray, "n"] | None
     right_region: Bool[np.ndarray, "n"] | None
     right_cell: Bool[np.ndarray, "n"] | None
@@ -45,6 +47,9 @@ class Comparison:
     country_probability: Float64[np.ndarray, "n"]
     is_uncertain: Bool[np.ndarray, "n"]
     num_places_as_country: int
+    inside_country: Bool[np.ndarray, "n"] | None = None
+    inside_region: Bool[np.ndarray, "n"] | None = None
+    inside_city: Bool[np.ndarray, "n"] | None = None
 
     @property
     def answered(self) -> Bool[np.ndarray, "n"]:
@@ -95,10 +100,13 @@ def load(
     return read_predictions(predictions_path), read_truth(truth_path, group_by)
 
 
-def compare(predictions: Predictions, truth: Truth, earth_radius_km: float = EARTH_RADIUS_KM) -> Comparison:
+def compare(
+    predictions: Predictions, truth: Truth, earth_radius_km: float = EARTH_RADIUS_KM, with_areas: bool = False
+) -> Comparison:
     """The errors of all images that both tables have; raises ``InputError`` where they have none in common.
 
-    ``earth_radius_km`` of 6378.137 gives PIGEON's distances, 0.11 % larger.
+    ``earth_radius_km`` of 6378.137 gives PIGEON's distances, 0.11 % larger. ``with_areas`` looks both points up in the
+    boundaries that ship, which takes some seconds and 1.5 GB.
     """
     matching = match(predictions, truth)
     rows, true_latlon = matching.prediction_rows, truth.latlon[matching.truth_rows]
@@ -124,6 +132,7 @@ def compare(predictions: Predictions, truth: Truth, earth_radius_km: float = EAR
         radius_km_50=known("radius_km_50"),
         radius_km_90=known("radius_km_90"),
         true_country=countries,
+        country=np.where(unanswered, "", answers).astype(object),
         right_country=right_country,
         right_region=_right_region(predictions, rows, true_latlon, right_country),
         right_cell=None if cells is None else (predictions.texts("cell_id")[rows] == cells) & ~unanswered,
@@ -133,7 +142,23 @@ def compare(predictions: Predictions, truth: Truth, earth_radius_km: float = EAR
         country_probability=known("country_probability"),
         is_uncertain=np.asarray(predictions.texts("problem")[rows] == UNCERTAIN, bool),
         num_places_as_country=num_places,
+        **(_inside(true_latlon, latlon) if with_areas else {}),
     )
+
+
+def _inside(true_latlon: Float64[np.ndarray, "n 2"], latlon: Float64[np.ndarray, "n 2"]) -> dict[str, np.ndarray]:
+    """Whether each answer lies inside the country, admin 1 and admin 2 of the truth (PIGEON, evaluation/metrics.py).
+
+    The true area is the one that covers the place, or else the nearest; an answer at sea is in none.
+    """
+    known = boundaries()
+    true = known.areas.locate(true_latlon).areas
+    found = np.full(len(latlon), -1)
+    answered = ~np.isnan(latlon[:, 0])
+    found[answered] = known.areas.covering(latlon[answered])
+    in_country = (found >= 0) & (known.countries[found] == known.countries[true])
+    in_region = in_country & (known.admin_1[found] == known.admin_1[true])
+    return {"inside_country": in_country, "inside_region": in_region, "inside_city": found == true}
 
 
 def _is_covered(error_km: Float64[np.ndarray, "n"], radius_km: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from geo_ray.evaluation.bootstrap import LEAST_GROUPS, LEVEL, Bootstrap, Measure, interval
-from geo_ray.evaluation.breakdown import by_continent, by_country, coverage_by_fifth
+from geo_ray.evaluation.breakdown import by_continent, by_country, confused_countries, coverage_by_fifth
 from geo_ray.evaluation.comparison import Comparison, compare
 from geo_ray.evaluation.reliability import answered_curve, reliability
 from geo_ray.evaluation.tables import Predictions, Truth
@@ -49,6 +49,7 @@ def comparison_metrics(comparison: Comparison) -> dict[str, Any]:
             "answered_curve": _curve(comparison, bootstrap),
             "by_continent": by_continent(comparison),
             "by_country": by_country(comparison),
+            "confused_countries": confused_countries(comparison),
         },
     }
 
@@ -71,6 +72,8 @@ def measures_of(comparison: Comparison) -> dict[str, Measure]:
     if np.isfinite(c.cell_error_km).any():
         measures |= {f"cell_centre/{name}": one for name, one in _error_measures(c.cell_error_km).items()}
     rights = {"region_accuracy": c.right_region, "geocell_accuracy": c.right_cell, "top_k_accuracy": c.among_candidates}
+    inside = {"country": c.inside_country, "region": c.inside_region, "city": c.inside_city}
+    rights |= {f"inside/{name}": right for name, right in inside.items()}
     measures |= {name: Measure(values=right) for name, right in rights.items() if right is not None}
     measures |= {f"radius_coverage/{share}": Measure(values=covered) for share, covered in c.covered.items()}
     if np.isfinite(c.radius_km_90).any():

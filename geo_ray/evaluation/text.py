@@ -41,6 +41,7 @@ def table_rows() -> list[tuple[str, str, str]]:
         ("right region", "region_accuracy"),
         ("right cell", "geocell_accuracy"),
         ("among candidates", "top_k_accuracy"),
+        *((f"inside {level}", f"inside/{level}") for level in ("country", "region", "city")),
     ]
     radii = [(f"in {share} % radius", f"radius_coverage/{share}", "percent") for share in COVERAGES]
     return [

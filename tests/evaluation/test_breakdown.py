@@ -6,7 +6,7 @@ from prediction_rows import answer, problem
 
 from geo_ray.cells.labels import nearest_centers
 from geo_ray.cells.partition_file import read_partition
-from geo_ray.evaluation.breakdown import by_continent, by_country, coverage_by_fifth
+from geo_ray.evaluation.breakdown import by_continent, by_country, confused_countries, coverage_by_fifth
 from geo_ray.evaluation.comparison import compare, load
 from geo_ray.models.bundle import open_bundle
 
@@ -38,6 +38,16 @@ def test_continents_by_place(comparison):
 
 def test_countries(comparison):
     assert {code: part["num_images"] for code, part in by_country(comparison).items()} == {"FR": 5, "JP": 1}
+
+
+def test_countries_taken_for_others(make_run, make_truth):
+    """Two places of France are Spain, one of them half; three of France there are, and Japan has no answer."""
+    rows = [answer(f"a{n}", *PARIS, country="ES" if n % 2 else "FR") for n in range(4)]
+    rows += [answer("b", *LYON, country="ES"), answer("c", 43.3, 5.4), problem("t")]
+    truth = "id,lat,lon,country\n" + "".join(f"a{n},{PARIS[0]},{PARIS[1]},FR\n" for n in range(4))
+    truth += f"b,{LYON[0]},{LYON[1]},FR\nc,43.3,5.4,FR\nt,{TOKYO[0]},{TOKYO[1]},JP\n"
+    found = confused_countries(compare(*load(str(make_run(rows)), str(make_truth(truth)))))
+    assert found == [{"true": "FR", "answered": "ES", "num_places": 1.5, "share_of_country": 0.5}]
 
 
 def test_fifths_of_the_radius_by_place(make_run, make_truth):

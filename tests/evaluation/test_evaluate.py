@@ -155,6 +155,21 @@ def test_a_city_of_many_photos_is_one_place(make_run, make_truth):
     json.dumps(metrics, allow_nan=False)
 
 
+def test_answers_inside_the_areas_of_the_truth(make_run, make_truth):
+    """In Paris, elsewhere in its region, elsewhere in France, at sea, and without an answer."""
+    rows = [answer("a", 48.8566, 2.3522), answer("b", 48.42, 2.70), answer("c", 45.76, 4.84),
+            answer("d", 46.0, -6.0), problem("e")]  # fmt: skip
+    loaded = load(
+        str(make_run(rows)), str(make_truth("id,lat,lon\n" + "".join(f"{n},48.8584,2.2945\n" for n in "abcde")))
+    )
+    assert "inside" not in evaluate(*loaded)
+    metrics = evaluate(*loaded, compare(*loaded, with_areas=True))
+    assert metrics["inside"]["country"] == pytest.approx(3 / 5)
+    assert metrics["inside"]["region"] == pytest.approx(2 / 5)
+    assert metrics["inside"]["city"] == pytest.approx(1 / 5)
+    assert "inside region" in format_table(metrics)
+
+
 def test_places_by_a_column(make_run, make_truth):
     rows = [answer(f"i{n}", 1.0, 2.0) for n in range(20)]
     truth = "id,lat,lon,User\n" + "".join(f"i{n},1,{2 if n < 18 else 9},{'u' if n < 18 else n}\n" for n in range(20))

@@ -29,6 +29,7 @@ export function tables(content) {
     Object.values(place.reliability).some(Boolean) ? reliability(place.reliability) : nothing,
     place.answered_curve.length ? answered(place.answered_curve) : nothing,
     parts(place.by_continent, "Continents"),
+    place.confused_countries.length ? confused(place.confused_countries) : nothing,
   ];
 }
 
@@ -117,6 +118,15 @@ function answered(curve) {
       percent(one.within_200_km),
       between(one.within_200_km_interval_95, percent),
     ]),
+  });
+}
+
+function confused(pairs) {
+  return table({
+    title: "Countries taken for others",
+    note: "By place: how many places of a country are answered with another, and which share of all of its places.",
+    head: ["true", "answered", "places", "of the country"],
+    rows: pairs.map((one) => [one.true, one.answered, one.num_places.toFixed(1), percent(one.share_of_country)]),
   });
 }
 
