@@ -102,7 +102,8 @@ def assert_same(rows, oracle):
             assert row[name] == expected[name]
         if not row["problem"]:
             numbers = ("latitude", "longitude", "probability")
-            np.testing.assert_allclose([row[n] for n in numbers], [expected[n] for n in numbers], rtol=0, atol=1e-6)
+            both = (np.array([each[n] for n in numbers], float) for each in (row, expected))  # None is NaN
+            np.testing.assert_allclose(*both, rtol=0, atol=1e-6)
             assert [c["cell_id"] for c in row["candidates"]] == [c["cell_id"] for c in expected["candidates"]]
 
 

@@ -52,7 +52,8 @@ def assert_same(rows, oracle):
     for image_id, row in rows.items():
         expected = oracle[image_id]
         assert [row[name] for name in WORDS] == [expected[name] for name in WORDS]
-        np.testing.assert_allclose([row[n] for n in NUMBERS], [expected[n] for n in NUMBERS], rtol=0, atol=1e-6)
+        both = (np.array([each[n] for n in NUMBERS], float) for each in (row, expected))  # None is NaN
+        np.testing.assert_allclose(*both, rtol=0, atol=1e-6)
         assert [c["cell_id"] for c in row["candidates"]] == [c["cell_id"] for c in expected["candidates"]]
 
 

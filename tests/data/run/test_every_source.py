@@ -84,5 +84,5 @@ def test_the_same_images_get_the_same_answers(written, expected, name, tmp_path)
         assert {word: row[word] for word in WORDS} == {word: oracle[word] for word in WORDS}
         assert [place["cell_id"] for place in row["candidates"]] == [place["cell_id"] for place in oracle["candidates"]]
         np.testing.assert_allclose(
-            [row[number] for number in NUMBERS], [oracle[number] for number in NUMBERS], rtol=0, atol=1e-6
+            *(np.array([each[number] for number in NUMBERS], float) for each in (row, oracle)), rtol=0, atol=1e-6
         )
