@@ -64,9 +64,9 @@ def test_medians_of_many_images_are_those_of_every_draw_by_itself():
     for weights in (bootstrap.groups.weights, np.ones(5000)):
         drawn = bootstrap.replicates({"median": median}, weights)["median"]
         for value, row in zip(drawn, times_drawn(bootstrap, weights), strict=True):
-            half, one = row.sum() / 2, row.max()  # of so many values some are skipped: at most to the next image
-            assert row[errors <= value].sum() >= half - 2 * one
-            assert row[errors < value].sum() <= half + 2 * one
+            half, slack = row.sum() / 2, 2 * row.max() + 2e-3 * row.sum()  # of so many values some are skipped
+            assert row[errors <= value].sum() >= half - slack
+            assert row[errors < value].sum() <= half + slack
     low, high = interval(bootstrap.replicates({"median": median}, bootstrap.groups.weights)["median"], 501)
     assert low < median.estimate(bootstrap.groups.weights) < high
 
