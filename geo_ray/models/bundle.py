@@ -126,6 +126,16 @@ class Bundle:
         """Whose cells these are, from the file itself where an older manifest doesn't say."""
         return self.partition_digest or read_partition(self.path(CELLS)).digest
 
+    def index_wanted(self) -> dict[str, Any]:
+        """What an index must be like to be searched for this bundle of cells, for ``index_folder.check_info``."""
+        return {
+            "num_features": self.num_features,
+            "encoder_fingerprint": self.encoder_fingerprint,
+            "filed_by": self.filed_by,
+            "partition_digest": self.cells_digest(),
+            "with_hubness": self.refinement.measure == "csls",
+        }
+
     def calibration(self) -> Calibration | None:
         """What an answer's numbers mean; None where that was never fitted. ``BundleError`` where it can't be read."""
         path = self.path(CALIBRATION)

@@ -130,14 +130,7 @@ def place_stages(bundle: Bundle) -> tuple[StageSpec, ...]:
         return (ProbeLabels(bundle=ref, num_candidates=k),)
     if bundle.kind == "gallery":
         return (SearchGallery(bundle=ref, num_candidates=k),)
-    check_index(
-        bundle.path(INDEX),
-        num_features=bundle.num_features,
-        encoder_fingerprint=bundle.encoder_fingerprint,
-        filed_by=bundle.filed_by,
-        partition_digest=bundle.cells_digest(),
-        with_hubness=bundle.refinement.measure == "csls",
-    )
+    check_index(bundle.path(INDEX), **bundle.index_wanted())
     rank, m = RankCells(bundle=ref, num_features=bundle.num_features, num_cells=k), bundle.refinement.num_members
     if bundle.refinement.method == "neighbours":
         return (rank, SearchMembers(bundle=ref, num_members=m), RefineByMembers(bundle=ref, num_cells=k))

@@ -235,13 +235,5 @@ class ShardRuntime(Runtime):
     def searcher(self, bundle: str) -> Searcher:
         """The actors' searcher; ``BundleError`` where their index is not of the bundle's encoder."""
         opened, roster = open_bundle(bundle), self.shards.roster
-        check_info(
-            roster.address,
-            roster.whole,
-            num_features=opened.num_features,
-            encoder_fingerprint=opened.encoder_fingerprint,
-            filed_by=opened.filed_by,
-            partition_digest=opened.cells_digest(),
-            with_hubness=opened.refinement.measure == "csls",
-        )
+        check_info(roster.address, roster.whole, **opened.index_wanted())
         return self.shards

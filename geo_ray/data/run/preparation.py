@@ -175,15 +175,5 @@ def find_index(address: str, bundle: Bundle) -> ShardSet:
     if bundle.kind != "cells":
         raise InputError(f"bundle {bundle.ref} is of kind {bundle.kind}, which searches no index; leave out --index")
     index, own = find_shards(address), read_info(bundle.path(INDEX))
-    check_info(
-        index.address,
-        index.whole,
-        num_features=bundle.num_features,
-        num_cells=own.num_cells,
-        metric=own.metric,
-        encoder_fingerprint=bundle.encoder_fingerprint,
-        filed_by=bundle.filed_by,
-        partition_digest=bundle.cells_digest(),
-        with_hubness=bundle.refinement.measure == "csls",
-    )
+    check_info(index.address, index.whole, num_cells=own.num_cells, metric=own.metric, **bundle.index_wanted())
     return index
