@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from geo_ray.data.runner import apply_graph, fetch_inputs, fitted, rows_per_block
 from geo_ray.data.sources import Input, input_blocks, list_inputs, num_views
 from geo_ray.errors import InputError
-from geo_ray.evaluation.bootstrap import Groups, groups_by_block, groups_by_column
+from geo_ray.evaluation.bootstrap import Groups
 from geo_ray.evaluation.calibration import (
     ENOUGH_PLACES,
     KnownAnswers,
@@ -21,6 +21,7 @@ from geo_ray.evaluation.calibration import (
     cross_fitted,
     fit_calibration,
 )
+from geo_ray.evaluation.comparison import groups_of
 from geo_ray.evaluation.known_answers import LOCATED, known_answers
 from geo_ray.evaluation.matching import match
 from geo_ray.evaluation.refinement import CHOICES, fitted_fields, known_images
@@ -56,10 +57,7 @@ def calibrate(
     ids = Predictions(path=", ".join(inputs), table=table.select(["image_id"]), dataset=None, manifest={},
                       finished=True)  # fmt: skip
     pairs = match(ids, truth)
-    latlon = truth.latlon[pairs.truth_rows]
-    groups = groups_by_block(latlon)
-    if truth.groups is not None:
-        groups = groups_by_column(truth.groups[pairs.truth_rows], group_by or "")
+    latlon, groups = truth.latlon[pairs.truth_rows], groups_of(truth, pairs.truth_rows)
     if groups.count < MIN_PLACES:
         raise InputError(
             f"{len(pairs)} answers have a true place, in {groups.count} places ({groups.described}); radii need at "

@@ -124,7 +124,7 @@ def compare(
     return Comparison(
         ids=predictions.ids.take(pa.array(rows)),
         matching=matching,
-        groups=_groups(truth, matching, true_latlon),
+        groups=groups_of(truth, matching.truth_rows),
         true_latlon=true_latlon,
         latlon=latlon,
         error_km=great_circle_km(true_latlon, latlon) * (earth_radius_km / EARTH_RADIUS_KM),
@@ -191,10 +191,11 @@ def _among_candidates(
     return None if found is None else np.asarray(found[rows] & ~unanswered, bool)
 
 
-def _groups(truth: Truth, matching: Matching, true_latlon: Float64[np.ndarray, "n 2"]) -> Groups:
+def groups_of(truth: Truth, rows: Int[np.ndarray, "n"]) -> Groups:
+    """The places of these rows: what the truth's column says, or else blocks of a quarter of a degree."""
     if truth.groups is None:
-        return groups_by_block(true_latlon)
-    return groups_by_column(truth.groups[matching.truth_rows], truth.group_by or "")
+        return groups_by_block(truth.latlon[rows])
+    return groups_by_column(truth.groups[rows], truth.group_by or "")
 
 
 def true_countries(truth: Truth, matching: Matching) -> tuple[Shaped[np.ndarray, "n"], int]:
