@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from geo_ray.evaluation.bootstrap import LEVEL, Bootstrap, Groups, Measure, interval
+from geo_ray.evaluation.differences import paired
 from geo_ray.geo.metrics import error_metrics, is_within
 
 SHARES_KM = (25.0, 200.0)
@@ -22,15 +23,7 @@ def difference_row(
     error_km: Float64[np.ndarray, "n"], reference_km: Float64[np.ndarray, "n"], groups: Groups
 ) -> dict[str, Any]:
     """What one way has more than another, drawn in pairs by place; ``shown`` where the interval leaves out 0."""
-    bootstrap, weights = Bootstrap(groups=groups), groups.weights
-    ours, theirs = _measures(error_km), _measures(reference_km)
-    draws, others = (bootstrap.replicates(each, weights) for each in (ours, theirs))
-    found = {}
-    for name, measure in ours.items():
-        low, high = interval(draws[name] - others[name], groups.count)
-        value = measure.estimate(weights) - theirs[name].estimate(weights)
-        found[name] = {"value": value, f"interval_{LEVEL}": [low, high], "shown": not low <= 0 <= high}
-    return found
+    return paired(_measures(error_km), _measures(reference_km), Bootstrap(groups=groups), groups.weights)
 
 
 def _measures(error_km: Float64[np.ndarray, "n"]) -> dict[str, Measure]:
@@ -47,8 +40,10 @@ def row_text(row: dict[str, Any], difference: dict[str, Any] | None = None) -> s
         return text
     one = difference["median_error_km"]
     verdict = "" if one["shown"] else ", not shown"
-    bounds = "{:+.2f} to {:+.2f}".format(*one[f"interval_{LEVEL}"])
+    bounds = "{:+.2f} to {:+.2f}".format(*(one[f"interval_{LEVEL}"] or [np.nan, np.nan]))
     return f"{text}   {one['value']:+6.2f} km ({bounds}{verdict})"
 
 
-HEAD = f"{'median by place':>29}{'25 km':>9}{'200 km':>9}   median against the first"
+def head_text(reference: str) -> str:
+    """What stands above such rows."""
+    return f"{'median by place':>29}{'25 km':>9}{'200 km':>9}   median against {reference}"

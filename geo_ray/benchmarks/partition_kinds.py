@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from geo_ray.atlas.boundaries import boundaries
-from geo_ray.benchmarks.by_place import HEAD, row_text
+from geo_ray.benchmarks.by_place import head_text, row_text
 from geo_ray.benchmarks.partitions import compare_partitions, of_size
 from geo_ray.benchmarks.rows import write_json
 from geo_ray.cells.rectangles import build_rectangles
@@ -33,7 +33,7 @@ def main() -> None:
             "rectangles": of_size(lambda sizes: build_rectangles(latlon, sizes), num_cells),
             "S2": of_size(lambda sizes: build_s2(latlon, sizes), num_cells),
         }
-        print(f"{'':26}{'cells':>7}{HEAD}", flush=True)
+        print(f"{'':26}{'cells':>7}{head_text('the first')}", flush=True)
         for row in compare_partitions(options.bundle, partitions, config):
             rows.append(row)
             for part in ("cell_centre", "refined"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from geo_ray.benchmarks.by_place import HEAD, difference_row, place_row, row_text
+from geo_ray.benchmarks.by_place import difference_row, head_text, place_row, row_text
 from geo_ray.benchmarks.rows import write_json
 from geo_ray.datasets import earth
 from geo_ray.evaluation.bootstrap import groups_by_block
@@ -87,7 +87,7 @@ def compare(validation: KnownImages, test: KnownImages) -> list[dict[str, Any]]:
         best = known.fit(start, {field: CHOICES[field] for field in fitted})
         errors[name], parameters[name] = held_out.errors_km(best), dataclasses.asdict(best)
     rows = []
-    print(f"{'':56}{HEAD.replace('the first', 'PIGEON')}", flush=True)
+    print(f"{'':56}{head_text('PIGEON')}", flush=True)
     for name, error_km in errors.items():
         row, difference = place_row(error_km, groups), difference_row(error_km, errors[PIGEON], groups)
         rows.append({"name": name} | row | {"difference": difference, "parameters": parameters[name]})

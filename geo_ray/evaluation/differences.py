@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from geo_ray.errors import InputError
 from geo_ray.evaluation.bootstrap import LEVEL, Bootstrap, Measure, interval
@@ -37,13 +38,22 @@ def compare_runs(first: Comparison, second: Comparison) -> dict[str, Any]:
 
 
 def _differences(a: Comparison, b: Comparison, by_place: bool) -> dict[str, Any]:
-    weights, bootstrap = (a.groups.weights if by_place else None), Bootstrap(groups=a.groups)
-    measures, others = _of_both(measures_of(a), measures_of(b))
+    weights = a.groups.weights if by_place else None
+    return nested(paired(*_of_both(measures_of(a), measures_of(b)), Bootstrap(groups=a.groups), weights))
+
+
+def paired(
+    measures: Mapping[str, Measure],
+    others: Mapping[str, Measure],
+    bootstrap: Bootstrap,
+    weights: Float64[np.ndarray, "n"] | None,
+) -> dict[str, dict[str, Any]]:
+    """Each figure of both sides, what the first has more, and where that may lie by draws that are the same for both."""
     draws, other_draws = (bootstrap.replicates(each, weights) for each in (measures, others))
     found = {}
     for name, measure in measures.items():
         first, second = measure.estimate(weights), others[name].estimate(weights)
-        low, high = interval(draws[name] - other_draws[name], a.groups.count)
+        low, high = interval(draws[name] - other_draws[name], bootstrap.groups.count)
         found[name] = {
             "first": none_if_nan(first),
             "second": none_if_nan(second),
@@ -51,7 +61,7 @@ def _differences(a: Comparison, b: Comparison, by_place: bool) -> dict[str, Any]
             f"interval_{LEVEL}": None if np.isnan(low) else [low, high],
             "shown": not (np.isnan(low) or low <= 0 <= high),
         }
-    return nested(found)
+    return found
 
 
 def _of_both(
