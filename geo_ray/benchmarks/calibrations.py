@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 from PIL import Image, ImageDraw
 
 from geo_ray.benchmarks.rows import write_json
 from geo_ray.datasets import earth
 from geo_ray.evaluation.bootstrap import Bootstrap, Groups, groups_by_block
+from geo_ray.evaluation.breakdown import NUM_FIFTHS, fifths_of
 from geo_ray.evaluation.calibration import KnownAnswers, fit_calibration, folds
 from geo_ray.evaluation.known_answers import known_answers
 from geo_ray.evaluation.refinement import known_images
@@ -37,7 +37,7 @@ from geo_ray.remote.runtime import connected
 from geo_ray.train.gallery import embed_views
 from geo_ray.train.places import train_locations
 
-NUM_SPLITS, NUM_FIFTHS = 10, 5
+NUM_SPLITS = 10
 ABSTAIN = 0.3  # the share of places whose answers are the least certain
 NUM_PICTURES = 125  # of each kind
 
@@ -70,7 +70,8 @@ def held(calibration: Calibration, known: KnownAnswers) -> dict[str, Any]:
     radii = calibration.radius.radii_km(known.feature_distance, known.spread_km)
     half, most = (np.where(unlike, np.nan, known.error_km <= radius) for radius in radii)
     score = calibration.radius.score(known.feature_distance, known.spread_km)
-    fifths = _fifths(score, weights)
+    certain = np.argsort(score, kind="stable")
+    fifths = fifths_of(certain, weights)
     row = {
         "unlike": weighted_mean(unlike, weights),
         "unlike_by_photo": float(unlike.mean()),
@@ -88,19 +89,10 @@ def held(calibration: Calibration, known: KnownAnswers) -> dict[str, Any]:
         }
     row |= _errors_of_probability(calibration.probability, known, unlike, "after")
     row |= _errors_of_probability(None, known, unlike, "before")
-    certain = np.argsort(score, kind="stable")
     kept = certain[np.cumsum(weights[certain]) <= (1 - ABSTAIN) * known.groups.count]
     near = known.error_km < 25.0
     return row | {"within_25": weighted_mean(near, weights),
                   "within_25_of_certain": weighted_mean(near[kept], weights[kept])}  # fmt: skip
-
-
-def _fifths(score: Float64[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]) -> np.ndarray:
-    order = np.argsort(score, kind="stable")
-    held_before = np.cumsum(weights[order]) - weights[order] / 2
-    fifths = np.zeros(len(order), np.int64)
-    fifths[order] = np.minimum(held_before / weights.sum() * NUM_FIFTHS, NUM_FIFTHS - 1).astype(np.int64)
-    return fifths
 
 
 def _errors_of_probability(

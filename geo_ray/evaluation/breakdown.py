@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Shaped
 
 from geo_ray.atlas.geonames import continents
-from geo_ray.evaluation.bootstrap import Bootstrap, Groups, Measure, interval
+from geo_ray.evaluation.bootstrap import Bootstrap, Measure, interval
 from geo_ray.evaluation.comparison import Comparison
 from geo_ray.geo.metrics import is_within, none_if_nan
 
@@ -70,18 +70,16 @@ def coverage_by_fifth(comparison: Comparison) -> list[dict[str, Any]]:
         return []
     part = comparison.take(known)
     bootstrap = Bootstrap(groups=part.groups)
-    fifths = _fifths(part.radius_km_90, part.radius_km_50, part.groups)
+    by_chance = np.random.default_rng(0).permutation(len(part))  # not the files' order, where radii are equal
+    fifths = fifths_of(np.lexsort((by_chance, part.radius_km_50, part.radius_km_90)), part.groups.weights)
     return [_fifth(part, bootstrap, fifths == number) for number in range(NUM_FIFTHS) if (fifths == number).any()]
 
 
-def _fifths(
-    radius_km: Float64[np.ndarray, "n"], then_by: Float64[np.ndarray, "n"], groups: Groups
-) -> Int[np.ndarray, "n"]:
-    by_chance = np.random.default_rng(0).permutation(len(radius_km))  # not the files' order, where radii are equal
-    order = np.lexsort((by_chance, then_by, radius_km))
-    before = np.cumsum(groups.weights[order]) - groups.weights[order] / 2
+def fifths_of(order: Int[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+    """The fifth of the weight, from 0, that each of these rows is in when they stand in this order."""
+    before = np.cumsum(weights[order]) - weights[order] / 2
     fifths = np.zeros(len(order), np.int64)
-    fifths[order] = np.minimum(before / groups.count * NUM_FIFTHS, NUM_FIFTHS - 1).astype(np.int64)
+    fifths[order] = np.minimum(before / weights.sum() * NUM_FIFTHS, NUM_FIFTHS - 1).astype(np.int64)
     return fifths
 
 
