@@ -48,7 +48,7 @@ def paired(
     bootstrap: Bootstrap,
     weights: Float64[np.ndarray, "n"] | None,
 ) -> dict[str, dict[str, Any]]:
-    """Each figure of both sides, what the first has more, and where that may lie by draws that are the same for both."""
+    """Each figure of both sides, what the first has more, and where that may lie by draws that both share."""
     draws, other_draws = (bootstrap.replicates(each, weights) for each in (measures, others))
     found = {}
     for name, measure in measures.items():
