@@ -18,7 +18,9 @@ from geo_ray.errors import InputError, OutputError
 from geo_ray.evaluation.comparison import load
 from geo_ray.evaluation.evaluate import evaluate
 from geo_ray.models.bundle import open_bundle
+from geo_ray.pipeline.columns import source_batch
 from geo_ray.pipeline.graph import graph_of
+from geo_ray.pipeline.local import run_local
 from geo_ray.remote.place import Place
 from tests.crops import write_crops
 
@@ -153,3 +155,20 @@ def test_radii_that_were_never_fitted_can_not_be_asked_for(tmp_path):
     with pytest.raises(InputError, match="calibrate it first"):
         graph_of(replace(bundle, folder=folder), max_radius_km=5.0)
     graph_of(replace(bundle, folder=folder), min_probability=0.5)
+    with pytest.raises(InputError, match="no radii with another index"):
+        graph_of(bundle, max_radius_km=5.0, calibrated=False)
+
+
+def test_nothing_is_stated_with_another_index_than_was_calibrated(images):
+    """Candidates keep what they are ranked by; all else was fitted with the bundle's own."""
+    batch = source_batch(["a"], ["a"], [(images / "000.jpg").read_bytes()], [""])
+    stated, plain = (
+        next(run_local(graph_of(open_bundle("earth-tiny"), calibrated=calibrated), [batch]))
+        for calibrated in (True, False)
+    )
+    assert (plain["latitude"], plain["cell_id"]) == (stated["latitude"], stated["cell_id"])
+    for name in ("radius_km_50", "radius_km_90", "region_probability", "country_probability", "unlike"):
+        assert np.isfinite(stated[name]).all()
+        assert np.isnan(plain[name]).all()
+    assert 0 < plain["probability"][0] <= 1
+    assert plain["probability"][0] != stated["probability"][0]

@@ -41,7 +41,7 @@ def test_swapped_headers_are_noticed(tmp_path):
 
 
 def test_what_is_no_place_either_way_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"139|out of range|range"):
+    with pytest.raises(InputError, match="correct or remove these rows"):
         read_benchmark("im2gps", geo_estimation(tmp_path / "bad.csv", [(139.0, 35.0), (35.0, 139.0)]))
 
 
@@ -106,15 +106,13 @@ def test_published_figures_are_percent_of_growing_circles():
             assert len(row.percent) == len(SHARES_KM)
 
 
-def test_pigeons_radius_makes_distances_longer(tmp_path, make_run, make_truth):
-    predictions = read_predictions(make_run([answer("a", 1.0, 0.0)]))
+def test_pigeons_radius_makes_distances_longer(tmp_path):
     truth = read_benchmark("yfcc4k", geo_estimation(tmp_path / "one.csv", [(0, 0)])).truth
     run = read_predictions(write_run(tmp_path / "r", [answer("0_0a_1", 1.0, 0.0)]))
     mean = evaluate(run, truth)["median_error_km"]
     pigeon = evaluate(run, truth, compare(run, truth, 6378.137))["median_error_km"]
     assert mean == pytest.approx(np.pi * 6371.0088 / 180)
     assert pigeon == pytest.approx(np.pi * 6378.137 / 180)
-    assert len(predictions.ids) == 1
 
 
 def test_the_command_shows_others_beside_and_counts_what_is_missing(tmp_path, capsys):
