@@ -54,6 +54,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from geo_ray.evaluation.text import format_published, format_table
     from geo_ray.geo.sphere import EARTH_RADIUS_KM
 
+    if arguments.other is not None and arguments.leaks:
+        raise InputError("--leaks is for one run; leave out OTHER, or the option")
     predictions, (truth, notes) = read_predictions(arguments.predictions), _truth(arguments)
     radius = arguments.earth_radius_km or EARTH_RADIUS_KM
     comparison = compare(predictions, truth, radius, arguments.areas)

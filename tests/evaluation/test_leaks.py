@@ -120,6 +120,8 @@ def test_the_commands_mark_leaks_and_evaluate_without_them(tmp_path, capsys):
     assert metrics["accuracy_at_km"]["1"] == pytest.approx(5 / 31)
     assert metrics["without_leaks"]["num_images"] == 25
     assert metrics["without_leaks"]["accuracy_at_km"]["1"] == 0.0
+    assert main(["evaluate", str(run), str(run), "--truth", str(test), "--leaks", str(output)]) == 2
+    assert "--leaks is for one run" in capsys.readouterr().err
 
 
 def write_features(folder, names, features, hashes=None):
