@@ -12,8 +12,7 @@ from jaxtyping import Float64
 from geo_ray.errors import InputError
 from geo_ray.evaluation import published_results as published
 from geo_ray.evaluation.published_results import Published
-from geo_ray.evaluation.tables import Truth, read_column_names, read_truth
-from geo_ray.geo.sphere import check_latlon
+from geo_ray.evaluation.tables import Truth, check_points, read_column_names, read_truth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,18 +123,10 @@ def _upright(truth: Truth) -> tuple[Truth, list[str]]:
         return truth, []
     swapped = np.ascontiguousarray(truth.latlon[:, ::-1])
     if not _in_range(swapped):
-        check_range(truth)
+        check_points(truth.latlon, truth.path)
     note = f"the headers of latitude and longitude are swapped in {truth.path}; they were read the right way"
     return replace(truth, latlon=swapped), [note]
 
 
 def _in_range(latlon: Float64[np.ndarray, "n 2"]) -> bool:
     return bool((np.abs(latlon) <= (90.0, 180.0)).all())
-
-
-def check_range(truth: Truth) -> None:
-    """Raise ``InputError`` where points aren't degrees in range."""
-    try:
-        check_latlon(truth.latlon, truth.path)
-    except ValueError as error:
-        raise InputError(f"{error}; correct or remove these rows") from error

@@ -111,9 +111,7 @@ class Truth:
     ids: pa.Array
     latlon: Float64[np.ndarray, "n 2"]
     countries: Shaped[np.ndarray, "n"] | None
-    groups: Shaped[np.ndarray, "n"] | None = (
-        None  # texts of the column ``group_by``; images that share one are of a place
-    )
+    groups: Shaped[np.ndarray, "n"] | None = None  # texts of ``group_by``: images that share one are of a place
     group_by: str | None = None
 
 
@@ -135,7 +133,7 @@ def read_predictions(path: str | Path) -> Predictions:
         finished=not is_run or bool(fs.exists(f"{root.rstrip('/')}/_SUCCESS")),
     )
     _check_ids(predictions.ids, path)
-    _check_points(predictions.latlon[predictions.answered], path)
+    check_points(predictions.latlon[predictions.answered], path)
     return predictions
 
 
@@ -171,7 +169,7 @@ def read_truth(
     )
     _check_ids(truth.ids, path)
     if check_range:
-        _check_points(truth.latlon, path)
+        check_points(truth.latlon, path)
     return truth
 
 
@@ -192,7 +190,7 @@ def read_points(path: str | Path) -> Float64[np.ndarray, "n 2"]:
     latlon = _points(table, "latitude", "longitude")
     if len(latlon) == 0:
         raise InputError(f"{path} has no rows; give a table of points")
-    _check_points(latlon, str(path))
+    check_points(latlon, str(path))
     return latlon
 
 
@@ -320,7 +318,8 @@ def _check_ids(ids: pa.Array, path: str) -> None:
         raise InputError(f"{path}: {len(repeated)} image ids occur more than once ({examples}); keep one row an image")
 
 
-def _check_points(latlon: Float64[np.ndarray, "n 2"], path: str) -> None:
+def check_points(latlon: Float64[np.ndarray, "n 2"], path: str) -> None:
+    """Raise ``InputError`` where points aren't degrees in range."""
     try:
         check_latlon(latlon, path)
     except ValueError as error:
