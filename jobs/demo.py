@@ -1,7 +1,6 @@
 """The demo: render held-out satellite crops, geotag the folder on local Ray, evaluate, report; all in ``out/demo``."""
 
 import argparse
-import csv
 import json
 import shutil
 import sys
@@ -11,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
+from geo_ray.benchmarks.crops import IMAGES, TRUTH, write_crops
 from geo_ray.cli import main as geo_ray
 from geo_ray.datasets import earth
+from geo_ray.datasets.splits import splits
 from geo_ray.evaluation.comparison import load
 from geo_ray.evaluation.evaluate import evaluate
 from geo_ray.evaluation.text import format_table
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, unit_vectors
 from geo_ray.recipes.earth_tiny import earth_tiny
-
-RENDER_AT_ONCE = 250
 
 
 def render_images(folder: Path, num_images: int, seed: int, raster: str) -> str:
@@ -29,21 +28,11 @@ def render_images(folder: Path, num_images: int, seed: int, raster: str) -> str:
     """
     config, _ = earth_tiny()
     latlon = earth.locations()
-    split = earth.splits(latlon, config.split_seed)
+    split = splits(latlon, config.split_seed)
     held_out = latlon[split == "test"]
     rng = np.random.default_rng(seed)
     chosen = held_out[rng.permutation(len(held_out))[:num_images]]
-    views = earth.jittered_views(chosen, rng)
-    (folder / "images").mkdir(parents=True)
-    names = [f"{number:05d}.jpg" for number in range(len(chosen))]
-    for start in range(0, len(chosen), RENDER_AT_ONCE):
-        part = slice(start, start + RENDER_AT_ONCE)
-        for name, pixels in zip(names[part], earth.render(views.take(part), raster_name=raster), strict=True):
-            (folder / "images" / name).write_bytes(earth.encode_jpeg(pixels))
-    with (folder / "truth.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image_id", "latitude", "longitude"])
-        table.writerows([name, *point] for name, point in zip(names, chosen.tolist(), strict=True))
+    write_crops(folder, chosen, rng, raster=raster)
     chord, _ = cKDTree(unit_vectors(latlon[split == "train"])).query(unit_vectors(chosen))
     away = float(np.median(chord)) * EARTH_RADIUS_KM
     return f"{len(latlon):,} photo locations; the nearest one in training is {away:.1f} km away in the median"
@@ -68,11 +57,11 @@ def main() -> int:
         f"rendered {options.num_images:,} satellite crops of held-out places in {seconds:.0f} s ({places})", flush=True
     )
     code = geo_ray(
-        ["geotag", str(output / "images"), "--output", str(output), "--bundle", options.bundle, "--address", "local"]
+        ["geotag", str(output / IMAGES), "--output", str(output), "--bundle", options.bundle, "--address", "local"]
     )
     if code:
         return code
-    metrics = evaluate(*load(output, output / "truth.csv"))
+    metrics = evaluate(*load(output, output / TRUTH))
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     print(format_table(metrics))
     print("report:", end=" ", flush=True)

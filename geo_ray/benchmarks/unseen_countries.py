@@ -1,7 +1,6 @@
 """Zero-shot test: satellite crops of countries that ``earth-captions`` never saw, geotagged by captions alone."""
 
 import argparse
-import csv
 import shutil
 import sys
 from pathlib import Path
@@ -11,35 +10,19 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from geo_ray.atlas.labels import ROOT, Labels, load_labels
+from geo_ray.benchmarks.crops import IMAGES, TRUTH, write_crops
 from geo_ray.benchmarks.rows import write_json
 from geo_ray.benchmarks.transfer import accuracy, accuracy_by_class, countries_alone, shuffled_accuracies
 from geo_ray.cli import main as geo_ray
-from geo_ray.datasets import earth
 from geo_ray.evaluation.comparison import compare
 from geo_ray.evaluation.matching import match
 from geo_ray.evaluation.tables import Predictions, Truth, read_predictions, read_truth
 from geo_ray.geo.sphere import great_circle_km
 from geo_ray.models.bundle import LABELS, open_bundle
-from geo_ray.train.held_out import NamedPlaces, photo_places
+from geo_ray.train.held_out import photo_places
 
-RENDER_AT_ONCE = 250
 TOP = 5
-
-
-def render_images(folder: Path, places: NamedPlaces, seed: int) -> None:
-    """Write JPEG crops of the places to ``folder``/images, and places and countries to ``folder``/truth.csv."""
-    views = earth.jittered_views(places.latlon, np.random.default_rng(seed))
-    names = [f"{number:05d}.jpg" for number in range(len(places))]
-    (folder / "images").mkdir(parents=True)
-    for start in range(0, len(places), RENDER_AT_ONCE):
-        part = slice(start, start + RENDER_AT_ONCE)
-        for name, pixels in zip(names[part], earth.render(views.take(part)), strict=True):
-            (folder / "images" / name).write_bytes(earth.encode_jpeg(pixels))
-    with (folder / "truth.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image_id", "latitude", "longitude", "country"])
-        rows = zip(names, places.latlon.tolist(), places.countries, strict=True)
-        table.writerows([name, *point, country] for name, point, country in rows)
+COUNTRY = "country"  # column of the table of true places
 
 
 def geotag(images: Path, bundle: str, output: Path) -> Predictions:
@@ -61,17 +44,23 @@ def top_countries(predictions: Predictions, truth: Truth) -> tuple[Shaped[np.nda
     return ranked, truth.countries[pairs.truth_rows]
 
 
+def ranked_countries(
+    folder: Path, bundle_ref: str, among: tuple[str, ...] | None = None
+) -> tuple[Shaped[np.ndarray, "n k"], Shaped[np.ndarray, "n"]]:
+    """Geotag the crops in ``folder`` with a bundle's countries alone, all or these: the best of each, and the truth."""
+    name = "all" if among is None else "held_out"
+    countries_alone(open_bundle(bundle_ref), folder / f"bundle-{name}", among, TOP)
+    predictions = geotag(folder / IMAGES, str(folder / f"bundle-{name}"), folder / name)
+    return top_countries(predictions, read_truth(folder / TRUTH))
+
+
 def measure(folder: Path, bundle_ref: str, seed: int) -> dict[str, Any]:
     """Geotag the crops in ``folder`` with the bundle and with its countries alone, all and those held out."""
-    bundle, truth = open_bundle(bundle_ref), read_truth(folder / "truth.csv")
+    bundle, truth = open_bundle(bundle_ref), read_truth(folder / TRUTH)
     held_out = tuple(bundle.provenance["held_out"])
-    answers = geotag(folder / "images", bundle_ref, folder / "towns")
-    ranked = {}
-    for name, among in (("all", None), ("held_out", held_out)):
-        countries_alone(bundle, folder / f"bundle-{name}", among, TOP)
-        predictions = geotag(folder / "images", str(folder / f"bundle-{name}"), folder / name)
-        ranked[name] = top_countries(predictions, truth)
-    (best, true), (guesses, true_of_guesses) = ranked["all"], ranked["held_out"]  # each run has an order of its own
+    answers = geotag(folder / IMAGES, bundle_ref, folder / "towns")
+    best, true = ranked_countries(folder, bundle_ref)
+    guesses, true_of_guesses = ranked_countries(folder, bundle_ref, held_out)  # each run has an order of its own
     errors = compare(answers, truth).error_km
     shuffled = shuffled_accuracies(guesses[:, 0], true_of_guesses, np.random.default_rng(seed))
     labels = load_labels(bundle.path(LABELS))
@@ -136,7 +125,7 @@ def main() -> None:
     photos = photo_places()
     places = photos.take(np.isin(photos.countries, held_out))
     print(f"rendering {len(places):,} satellite crops of {len(held_out)} countries", flush=True)
-    render_images(options.output, places, options.seed)
+    write_crops(options.output, places.latlon, np.random.default_rng(options.seed), {COUNTRY: places.countries})
     metrics = measure(options.output, options.bundle, options.seed)
     print(format_table(metrics))
     write_json(options.json, metrics)

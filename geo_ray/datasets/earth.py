@@ -13,17 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int, Shaped, UInt8
+from jaxtyping import Float64, Int, UInt8
 from PIL import Image
 from torch.nn import functional as F
 
 from geo_ray.errors import MissingDataError
-from geo_ray.geo.blocks import block_ids
 from geo_ray.geo.sphere import EARTH_RADIUS_KM
 
 CROP_KM = 400.0  # width and height of a crop on the ground
 IMAGE_SIZE = 128  # pixels of a JPEG crop
-SPLIT_SHARES = {"test": 0.07, "validation": 0.04}  # of the blocks, each wholly in one; the rest is for training
 RASTERS = ("bmng", "shadedrelief", "etopo1")  # the first is the data set's, the others serve as augmentation
 JITTER = 0.05  # a crop's scale is off by up to this share
 ROTATION_DEGREES = 5.0  # and it is turned by up to this
@@ -82,26 +80,6 @@ def locations_file() -> Path:
 def locations() -> Float64[np.ndarray, "n 2"]:
     """The MP-16 photo locations without exact duplicates, sorted by latitude and longitude: (94123, 2)."""
     return np.unique(np.loadtxt(locations_file(), delimiter=",", skiprows=1), axis=0)
-
-
-def splits(latlon: Float64[np.ndarray, "n 2"], seed: int) -> Shaped[np.ndarray, "n"]:
-    """``train``, ``validation`` or ``test`` for each point, a whole block at a time.
-
-    A block's split depends on its number and the seed alone, so a point that is added later lands where its block is.
-    """
-    draw = _hash_uniform(block_ids(latlon), seed)
-    test, validation = SPLIT_SHARES["test"], SPLIT_SHARES["validation"]
-    return np.where(draw < test, "test", np.where(draw < test + validation, "validation", "train"))
-
-
-def _hash_uniform(values: Int[np.ndarray, "n"], seed: int) -> Float64[np.ndarray, "n"]:
-    """A number in [0, 1) for each integer: splitmix64's finaliser (Steele et al. 2014)."""
-    with np.errstate(over="ignore"):
-        z = values.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) / 2**53
 
 
 @lru_cache(maxsize=8)

@@ -16,6 +16,7 @@ class CaptionConfig(LoopConfig):
     """
 
     num_held_out: int = 18
+    draw: int = 0  # of the countries held out; no country is in two draws
     min_photos: int = 50
     # Beyond the corner of the widest view (400 km x 1.05 / sqrt 2 = 297 km): no pixel of a held-out country is seen.
     apart_km: float = 300.0
@@ -41,8 +42,9 @@ class CaptionConfig(LoopConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_positive("num_held_out", "min_photos", "pairs_per_step", "text_layers", "towns_per_label")
-        if self.apart_km < 0:
-            raise ValueError(f"apart_km={self.apart_km} must not be negative")
+        for name in ("apart_km", "draw"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be from 0 to 1")

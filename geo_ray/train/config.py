@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geo_ray.cells.partition import CellSizes
+from geo_ray.datasets.splits import SplitKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ class TrainConfig(LoopConfig):
     min_cell_size: int = 60
     max_cell_size: int = 120
     places_per_step: int = 96
+    split: SplitKind = "blocks"  # what is held out (``datasets.splits``)
 
     tau_km: float = 75.0
     target_reference: Literal["nearest", "true"] = "nearest"

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float32, Float64, Int
 
 from geo_ray.datasets import earth
+from geo_ray.datasets.splits import splits
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, destination
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.columns import Batch, source_batch
@@ -26,14 +27,14 @@ def thin(latlon: Float64[np.ndarray, "n 2"], apart_km: float) -> Int[np.ndarray,
 
 
 def gallery_places(config: TrainConfig) -> Float64[np.ndarray, "n 2"]:
-    """The training locations, thinned, and where they are thin, places about them; none in a held-out block."""
+    """The training locations, thinned, and where they are thin, places about them; none that is held out."""
     latlon = train_locations(config, "train")
     latlon = latlon[thin(latlon, config.gallery_apart_km)]
     steps = np.arange(-config.gallery_reach_km, config.gallery_reach_km + 1, config.gallery_step_km)
     east, north = (axis.ravel() for axis in np.meshgrid(steps, steps))
     about = latlon[thin(latlon, config.gallery_step_km)]
     moved = destination(np.repeat(about, len(east), axis=0), np.tile(east, len(about)), np.tile(north, len(about)))
-    moved = moved[earth.splits(moved, config.split_seed) == "train"]
+    moved = moved[splits(moved, config.split_seed, config.split) == "train"]
     both = np.concatenate([latlon, moved])
     kept = thin(both, config.gallery_step_km)
     return np.concatenate([latlon, both[kept[kept >= len(latlon)]]])

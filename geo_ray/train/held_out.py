@@ -1,6 +1,5 @@
 """Countries held out of training, for zero-shot tests, and the places that are left."""
 
-import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from scipy.spatial import cKDTree
 from geo_ray.atlas.boundaries import Boundaries, boundaries
 from geo_ray.atlas.cities import gazetteer
 from geo_ray.datasets import earth
+from geo_ray.datasets.splits import order_by_hash, splits
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, unit_vectors
 from geo_ray.train.caption_config import CaptionConfig
 
@@ -58,14 +58,18 @@ def name_places(latlon: Float64[np.ndarray, "n 2"], areas: Boundaries) -> NamedP
 def held_out_countries(countries: Shaped[np.ndarray, "n"], config: CaptionConfig) -> tuple[str, ...]:
     """The countries that are never trained on, by the countries of all photo locations.
 
-    Of those with enough photos, the ones whose code has the smallest SHA-256 after the seed: "330DK", for one.
+    Those with enough photos stand in the order of the SHA-256 of seed and code ("330DK", for one); a draw takes
+    ``num_held_out`` of them, the first draw the first, so that no country is in two draws of a seed.
     """
     codes, counts = np.unique(countries.astype(str), return_counts=True)
     enough = codes[counts >= config.min_photos].tolist()
     if len(enough) <= config.num_held_out:
         raise ValueError(f"num_held_out={config.num_held_out} leaves none of {len(enough)} countries to train on")
-    order = sorted(enough, key=lambda code: hashlib.sha256(f"{config.seed}{code}".encode()).digest())
-    return tuple(sorted(order[: config.num_held_out]))
+    first = config.draw * config.num_held_out
+    drawn = order_by_hash(enough, config.seed)[first : first + config.num_held_out]
+    if len(drawn) < config.num_held_out:
+        raise ValueError(f"draw={config.draw} is too many: {len(enough)} countries have {config.min_photos} photos")
+    return tuple(sorted(drawn))
 
 
 def distance_to_countries_km(
@@ -86,7 +90,7 @@ def photo_places() -> NamedPlaces:
 def training_places(photos: NamedPlaces, config: CaptionConfig) -> NamedPlaces:
     """The photo locations of the training split that are neither in a held-out country nor near one."""
     held_out = held_out_countries(photos.countries, config)
-    kept = ~np.isin(photos.countries, held_out) & (earth.splits(photos.latlon, config.split_seed) == "train")
+    kept = ~np.isin(photos.countries, held_out) & (splits(photos.latlon, config.split_seed) == "train")
     places = photos.take(kept)
     return places.take(distance_to_countries_km(places.latlon, held_out, boundaries()) >= config.apart_km)
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float64
 
 from geo_ray.datasets import earth
+from geo_ray.datasets.splits import splits
 from geo_ray.geo.blocks import block_ids
 from geo_ray.geo.sphere import destination
 from geo_ray.train.augment import augment, sometimes, uniform
@@ -39,21 +40,20 @@ def draw_places(
     config: TrainConfig,
     rng: np.random.Generator,
 ) -> Float64[np.ndarray, "b 2"]:
-    """Places in groups about drawn photo locations; one that falls into a held-out block moves back to its location."""
+    """Places in groups about drawn photo locations; one that would be held out moves back."""
     group = len(config.offsets_km)
     seeds = rng.choice(len(latlon), config.places_per_step // group, p=weights)
     origin = np.repeat(latlon[seeds], group, axis=0)
     east, north = rng.normal(0, np.tile(config.offsets_km, len(seeds)), (2, len(origin)))
     moved = destination(origin, east, north)
-    return np.where((earth.splits(moved, config.split_seed) == "train")[:, None], moved, origin)
+    return np.where((splits(moved, config.split_seed, config.split) == "train")[:, None], moved, origin)
 
 
 def place_batches(config: TrainConfig, rank: int) -> Iterator[PlaceBatch]:
     """Batches without end; every rank draws its own."""
     rng = np.random.default_rng((config.seed, rank))
     generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
-    latlon = earth.locations()
-    latlon = latlon[earth.splits(latlon, config.split_seed) == "train"]
+    latlon = train_locations(config, "train")
     weights = place_weights(latlon)
     rasters = torch.cat([earth.raster(name) for name in earth.RASTERS])
     while True:
@@ -83,4 +83,4 @@ def _blend(pixels: torch.Tensor, share: float, rng: torch.Generator) -> torch.Te
 def train_locations(config: TrainConfig, split: str) -> Float64[np.ndarray, "n 2"]:
     """The photo locations of one split, ``train``, ``validation`` or ``test``."""
     latlon = earth.locations()
-    return np.asarray(latlon[earth.splits(latlon, config.split_seed) == split])
+    return np.asarray(latlon[splits(latlon, config.split_seed, config.split) == split])

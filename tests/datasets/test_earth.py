@@ -163,29 +163,6 @@ def test_points_of_a_block_are_near(lat, lon):
     assert ids[0] != ids[2] or lon + 0.3 > 180
 
 
-def test_splits_are_by_whole_blocks_in_the_stated_shares():
-    latlon = earth.locations()
-    split, blocks = earth.splits(latlon, 7), block_ids(latlon)
-    assert set(split) == {"train", "validation", "test"}
-    held = {name: set(blocks[split == name]) for name in ("train", "validation", "test")}
-    num_blocks = len(np.unique(blocks))
-    assert sum(map(len, held.values())) == num_blocks
-    assert len(held["test"]) / num_blocks == pytest.approx(earth.SPLIT_SHARES["test"], abs=0.005)
-    assert len(held["validation"]) / num_blocks == pytest.approx(earth.SPLIT_SHARES["validation"], abs=0.005)
-    assert (split == "test").sum() >= 5000
-
-
-def test_splits_follow_the_seed_and_nothing_else():
-    latlon = earth.locations()[::50]
-    split = earth.splits(latlon, 7)
-    np.testing.assert_array_equal(earth.splits(latlon[::-1], 7)[::-1], split)
-    np.testing.assert_array_equal(np.concatenate([earth.splits(row[None], 7) for row in latlon[:20]]), split[:20])
-    other = earth.splits(latlon, 8)
-    assert (other == "test").any()
-    assert ((other == "test") != (split == "test")).any()
-    assert earth.splits(np.zeros((0, 2)), 7).shape == (0,)
-
-
 def test_a_jpeg_is_the_crop_without_metadata():
     pixels = earth.render(views([(45.0, 7.0)]), 64, earth.RASTERS[0])[0]
     content = earth.encode_jpeg(pixels)

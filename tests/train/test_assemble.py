@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 from scipy.spatial import cKDTree
 
-from geo_ray.datasets import earth
+from geo_ray.datasets.splits import splits
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, pairwise_km, unit_vectors
 from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.columns import source_batch
@@ -48,7 +48,7 @@ def test_thin_of_equal_places_is_one():
 def test_no_gallery_place_is_in_a_held_out_block_or_far_from_a_photo():
     config = TrainConfig(gallery_apart_km=200.0, gallery_step_km=100.0, gallery_reach_km=100.0)
     places = gallery_places(config)
-    assert (earth.splits(places, config.split_seed) == "train").all()
+    assert (splits(places, config.split_seed) == "train").all()
     photos = train_locations(config, "train")
     chord, _ = cKDTree(unit_vectors(photos)).query(unit_vectors(places))
     assert (EARTH_RADIUS_KM * chord).max() <= 100 * np.sqrt(2)

@@ -8,6 +8,7 @@ import shapely
 
 from geo_ray.atlas.boundaries import Boundaries
 from geo_ray.datasets import earth
+from geo_ray.datasets.splits import splits
 from geo_ray.geo.sphere import destination
 from geo_ray.train import held_out
 from geo_ray.train.caption_config import CaptionConfig
@@ -77,7 +78,7 @@ def test_training_places_are_outside_and_apart(monkeypatch):
     places = training_places(photos, CONFIG)
     assert not np.isin(places.countries, codes).any()
     assert (distance_to_countries_km(places.latlon, codes, areas) >= CONFIG.apart_km).all()
-    assert (earth.splits(places.latlon, CONFIG.split_seed) == "train").all()
+    assert (splits(places.latlon, CONFIG.split_seed) == "train").all()
     nearer = training_places(photos, dataclasses.replace(CONFIG, apart_km=0.0))
     assert len(nearer) > len(places) > 100
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from geo_ray.datasets import earth
+from geo_ray.datasets.splits import splits
 from geo_ray.geo.blocks import block_ids
 from geo_ray.geo.sphere import great_circle_km
 from geo_ray.train.config import TrainConfig
@@ -32,7 +33,7 @@ def test_moved_places_are_never_in_a_held_out_block(offset_km):
     for origins in (latlon, seam):
         weights = place_weights(origins)
         places = draw_places(origins, weights, config, np.random.default_rng(0))
-        assert set(earth.splits(places, config.split_seed)) == {"train"}
+        assert set(splits(places, config.split_seed)) == {"train"}
         assert (np.abs(places[:, 1]) <= 180).all()
 
 
