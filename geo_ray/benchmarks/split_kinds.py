@@ -3,8 +3,9 @@
     python jobs/compare_splits.py --json out/splits.json
 
 ``blocks``: between known places. ``regions``: nothing known within a crop's width, 400 km. ``countries``: no known
-place in the country. Each is a model of its own, trained in the same number of steps, its radii fitted on the validation part
-of the same split. One vote a unit that is held out, a block, a region or a country; intervals draw whole units.
+place in the country. Each is a model of its own, trained in the same number of steps, its radii fitted on the
+validation part of the same split. One vote a unit that is held out, a block, a region or a country; intervals draw
+whole units.
 """
 
 import argparse
