@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from geo_ray.cli.arguments import command
+from geo_ray.cli.arguments import add_address, command
 from geo_ray.errors import InputError
 
 
@@ -34,6 +34,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--group-by", metavar="COLUMN", help=(
         "column of TABLE with the place or the user of an image (default: blocks of 0.25 degrees)"))  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics here too")
+    add_address(parser)
 
 
 def add_report(commands: Any) -> None:
@@ -45,20 +46,19 @@ def add_report(commands: Any) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    from geo_ray.data.comparing import compare_run
     from geo_ray.evaluation.benchmarks import benchmark_of
-    from geo_ray.evaluation.comparison import compare
     from geo_ray.evaluation.differences import compare_runs, format_differences
     from geo_ray.evaluation.evaluate import comparison_metrics, evaluate
     from geo_ray.evaluation.leaks import without_leaks
-    from geo_ray.evaluation.tables import read_predictions
     from geo_ray.evaluation.text import format_published, format_table
     from geo_ray.geo.sphere import EARTH_RADIUS_KM
 
     if arguments.other is not None and arguments.leaks:
         raise InputError("--leaks is for one run; leave out OTHER, or the option")
-    predictions, (truth, notes) = read_predictions(arguments.predictions), _truth(arguments)
-    radius = arguments.earth_radius_km or EARTH_RADIUS_KM
-    comparison = compare(predictions, truth, radius, arguments.areas)
+    truth, notes = _truth(arguments)
+    how = truth, arguments.address, arguments.earth_radius_km or EARTH_RADIUS_KM, arguments.areas
+    predictions, comparison = compare_run(arguments.predictions, *how)
     if arguments.other is None:
         metrics = evaluate(predictions, truth, comparison)
         print(format_table(metrics, comparison))
@@ -69,7 +69,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         if arguments.benchmark:
             print("\n" + format_published(metrics, benchmark_of(arguments.benchmark)))
     else:
-        metrics = compare_runs(comparison, compare(read_predictions(arguments.other), truth, radius, arguments.areas))
+        metrics = compare_runs(comparison, compare_run(arguments.other, *how)[1])
         print(format_differences(metrics, arguments.predictions, arguments.other))
     print("".join(f"{note}\n" for note in notes), end="")
     if arguments.json:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float, Float64, Int, Shaped, UInt8
 from scipy.stats import poisson
 
@@ -47,10 +48,15 @@ class Groups:
         """How many images each has."""
         return np.bincount(self.numbers, minlength=self.count)
 
-    @property
+    @cached_property
     def weights(self) -> Float64[np.ndarray, "n"]:
         """What each image counts where each group counts one."""
         return np.asarray(1.0 / self.sizes[self.numbers])
+
+    @cached_property
+    def order(self) -> Int[np.ndarray, "n"]:
+        """The images by rising group."""
+        return np.argsort(self.numbers, kind="stable")
 
     @property
     def effective_count(self) -> float:
@@ -67,7 +73,9 @@ def groups_by_block(latlon: Float64[np.ndarray, "n 2"]) -> Groups:
 def groups_by_column(values: Shaped[np.ndarray, "n"], name: str) -> Groups:
     """Images grouped by the texts of a column; one that has none is a group of its own."""
     alone = values == ""
-    numbers = np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
+    encoded = pa.array(values, pa.string()).dictionary_encode()
+    rank = np.argsort(np.argsort(encoded.dictionary.to_numpy(zero_copy_only=False)))
+    numbers = rank[encoded.indices.to_numpy()]
     numbers[alone] = numbers.max(initial=-1) + 1 + np.arange(alone.sum())
     return Groups(numbers=np.unique(numbers, return_inverse=True)[1].astype(np.int64), described=f"column {name!r}")
 
@@ -110,41 +118,55 @@ class Bootstrap:
         """Weighted means: sums by group, then by draw."""
         if not columns:
             return {}
-        sums = np.stack([self._sum(values, weights) for values in columns.values()], axis=1)  # G, 2 k
-        drawn = np.zeros((self.num_draws, sums.shape[1], 2))
-        for part, counts in self._draws():
-            drawn += np.tensordot(counts.astype(np.float64), sums[part], axes=1)
+        held = self._group_sums(weights)
+        sums = np.concatenate([self._sum(values, weights, held) for values in columns.values()], axis=1)
+        drawn = self.draw(sums)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return dict(zip(columns, (drawn[..., 0] / drawn[..., 1]).T, strict=True))
+            return dict(zip(columns, (drawn[:, 0::2] / drawn[:, 1::2]).T, strict=True))
 
-    def _sum(self, values: Shaped[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "G 2"]:
-        """Weighted sums of the values of each group, and of their weights."""
-        known = ~np.isnan(values)
-        rows, count = self.groups.numbers[known], self.groups.count
-        totals = np.bincount(rows, weights[known] * values[known], count)
-        return np.stack([totals, np.bincount(rows, weights[known], count)], axis=1).astype(np.float64)
+    def draw(self, sums: Float64[np.ndarray, "G k"]) -> Float64[np.ndarray, "R k"]:
+        """Sums over the groups of each draw, from those of each group."""
+        drawn = np.zeros((self.num_draws, sums.shape[1]))
+        for part, counts in self._draws():
+            drawn += counts.astype(np.float64) @ sums[part]
+        return drawn
+
+    def _group_sums(self, values: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "G"]:
+        return np.bincount(self.groups.numbers, values, self.groups.count).astype(np.float64)
+
+    def _sum(
+        self,
+        values: Shaped[np.ndarray, "n"],
+        weights: Float64[np.ndarray, "n"],
+        held: Float64[np.ndarray, "G"],
+    ) -> Float64[np.ndarray, "G 2"]:
+        """Weighted sums of each group's values, and of their weights: ``held`` where all have a value."""
+        unknown = np.isnan(values) if values.dtype.kind == "f" else np.zeros(0, bool)
+        if not unknown.any():
+            return np.stack([self._group_sums(weights * values), held], axis=1)
+        weights = np.where(unknown, 0.0, weights)
+        return np.stack([self._group_sums(weights * np.where(unknown, 0.0, values)), self._group_sums(weights)], axis=1)
 
     def _median(self, values: Float[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "R"]:
         """Weighted medians: the first value that half of a draw lies at or below.
 
         First among some points of the distribution, then among the values between those that all draws lie between.
         """
-        known = np.flatnonzero(~np.isnan(values) & (weights > 0))
-        if len(known) == 0:
+        order = self.groups.order
+        rows = order[(~np.isnan(values) & (weights > 0))[order]]
+        if len(rows) == 0:
             return np.full(self.num_draws, np.nan)
-        rows = known[np.argsort(self.groups.numbers[known], kind="stable")]
-        points = _points(values[rows], weights[rows])
-        found = self._first_half(values[rows], weights[rows], rows, points)
+        values, weights = values[rows], weights[rows]
+        points = _points(values, weights)
+        found = self._first_half(values, weights, rows, points)
         drawn = found[found >= 0]
         if len(drawn) == 0:
             return np.full(self.num_draws, np.nan)
         below = points[drawn.min() - 1] if drawn.min() > 0 else -np.inf
         above = points[drawn.max()]
-        between = (values[rows] > below) & (values[rows] <= above)
-        points = np.unique(
-            np.concatenate([[below, values[rows].max()], _points(values[rows][between], weights[rows][between])])
-        )
-        found = self._first_half(values[rows], weights[rows], rows, points)
+        between = (values > below) & (values <= above)
+        points = np.unique(np.concatenate([[below, values.max()], _points(values[between], weights[between])]))
+        found = self._first_half(values, weights, rows, points)
         return np.where(found >= 0, points[found], np.nan)
 
     def _first_half(
@@ -187,13 +209,13 @@ class Bootstrap:
 
 def _points(values: Float[np.ndarray, "m"], weights: Float64[np.ndarray, "m"]) -> Float64[np.ndarray, "J"]:
     """All values, or some that have equal weight between them, the largest among them; ascending."""
-    order = np.argsort(values, kind="stable")
-    distinct = np.unique(values)
-    if len(distinct) <= NUM_POINTS:
-        return distinct.astype(np.float64)
+    order = np.argsort(values)
+    ordered = values[order].astype(np.float64)
+    if np.count_nonzero(np.diff(ordered)) < NUM_POINTS:
+        return np.unique(ordered)
     held = np.cumsum(weights[order])
     places = np.searchsorted(held, held[-1] * np.linspace(0, 1, NUM_POINTS) * (1 - 1e-12))
-    return np.unique(np.append(values[order][places], distinct[-1])).astype(np.float64)
+    return np.unique(np.append(ordered[places], ordered[-1]))
 
 
 def interval(replicates: Float64[np.ndarray, "R"], num_groups: int) -> tuple[float, float]:

@@ -17,18 +17,27 @@ PARTS_KM = (25.0, 200.0)  # of the accuracies that are given of each part
 def by_continent(comparison: Comparison) -> dict[str, dict[str, Any]]:
     """Figures by place of the images of each continent, the one with most places first."""
     known = continents()
-    return by_part(comparison, np.array([known.get(code, "unknown") for code in comparison.true_country], dtype=object))
+    codes, numbers = _numbered(comparison.true_country)
+    names, of_code = np.unique([known.get(code, "unknown") for code in codes], return_inverse=True)
+    return _by_part(comparison, names.tolist(), of_code[numbers])
 
 
 def by_country(comparison: Comparison) -> dict[str, dict[str, Any]]:
     """The same of each country, by code."""
-    return by_part(comparison, comparison.true_country)
+    return _by_part(comparison, *_numbered(comparison.true_country))
 
 
-def by_part(comparison: Comparison, names: Shaped[np.ndarray, "n"]) -> dict[str, dict[str, Any]]:
-    """The same of the images that share a name."""
-    distinct, numbers = np.unique(names.astype(str), return_inverse=True)
-    parts = {str(name): _figures(comparison, np.flatnonzero(numbers == row)) for row, name in enumerate(distinct)}
+def _numbered(codes: Shaped[np.ndarray, "n"]) -> tuple[list[str], Int[np.ndarray, "n"]]:
+    """The distinct country codes, and each image's number among them."""
+    _, first, numbers = np.unique(codes.view(np.int64), return_index=True, return_inverse=True)  # compares as numbers
+    return codes[first].tolist(), numbers
+
+
+def _by_part(comparison: Comparison, names: list[str], numbers: Int[np.ndarray, "n"]) -> dict[str, dict[str, Any]]:
+    """The same of the images that share a number, by its name."""
+    order = np.argsort(numbers, kind="stable")
+    rows = np.split(order, np.cumsum(np.bincount(numbers, minlength=len(names)))[:-1])
+    parts = {name: _figures(comparison, np.sort(part)) for name, part in zip(names, rows, strict=True)}
     return dict(sorted(parts.items(), key=lambda part: (-part[1]["num_places"], part[0])))
 
 
@@ -47,19 +56,19 @@ def _figures(comparison: Comparison, rows: Int[np.ndarray, "m"]) -> dict[str, An
 
 def confused_countries(comparison: Comparison, num_pairs: int = 10) -> list[dict[str, Any]]:
     """The countries that are most often taken for another, by place: of all places of a country so many are."""
-    c, weights = comparison, comparison.groups.weights
-    wrong = np.flatnonzero((c.country != c.true_country) & (c.country != "") & (c.true_country != ""))
-    of_country: dict[str, float] = {}
-    for code, weight in zip(c.true_country, weights, strict=True):
-        of_country[code] = of_country.get(code, 0.0) + float(weight)
-    pairs: dict[tuple[str, str], float] = {}
-    for row in wrong:
-        pair = c.true_country[row], c.country[row]
-        pairs[pair] = pairs.get(pair, 0.0) + float(weights[row])
+    weights = comparison.groups.weights
+    (true_codes, true), (codes, answered) = _numbered(comparison.true_country), _numbered(comparison.country)
+    places = np.bincount(true * len(codes) + answered, weights, len(true_codes) * len(codes))
+    of_country = dict(zip(true_codes, np.bincount(true, weights).tolist(), strict=True))
+    pairs = {
+        (true_codes[number // len(codes)], codes[number % len(codes)]): float(places[number])
+        for number in np.flatnonzero(places)
+    }
+    pairs = {pair: held for pair, held in pairs.items() if all(pair) and pair[0] != pair[1]}
     most = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:num_pairs]
     return [
-        {"true": true, "answered": answered, "num_places": places, "share_of_country": places / of_country[true]}
-        for (true, answered), places in most
+        {"true": true, "answered": answered, "num_places": held, "share_of_country": held / of_country[true]}
+        for (true, answered), held in most
     ]
 
 

@@ -16,6 +16,11 @@ from geo_ray.evaluation.true_cells import true_cells
 from geo_ray.geo.calibration import UNCERTAIN
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, great_circle_km
 
+CODE = "<U2"  # of a country by ISO 3166, as numpy holds it: eight bytes
+STATED = ("radius_km_50", "radius_km_90", "probability", "region_probability", "country_probability")
+PLACE_AS_COUNTRY = "place_as_country"  # whether the true country is that of the nearest place
+Judged = dict[str, np.ndarray]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -38,15 +43,15 @@ class Comparison:
     radius_km_90: Float64[np.ndarray, "n"]
     true_country: Shaped[np.ndarray, "n"]
     country: Shaped[np.ndarray, "n"]
-    right_country: Bool[np.ndarray, "n"] | None
-    right_region: Bool[np.ndarray, "n"] | None
-    right_cell: Bool[np.ndarray, "n"] | None
-    among_candidates: Bool[np.ndarray, "n"] | None
     probability: Float64[np.ndarray, "n"]
     region_probability: Float64[np.ndarray, "n"]
     country_probability: Float64[np.ndarray, "n"]
     is_uncertain: Bool[np.ndarray, "n"]
     num_places_as_country: int
+    right_country: Bool[np.ndarray, "n"] | None = None
+    right_region: Bool[np.ndarray, "n"] | None = None
+    right_cell: Bool[np.ndarray, "n"] | None = None
+    among_candidates: Bool[np.ndarray, "n"] | None = None
     inside_country: Bool[np.ndarray, "n"] | None = None
     inside_region: Bool[np.ndarray, "n"] | None = None
     inside_city: Bool[np.ndarray, "n"] | None = None
@@ -109,41 +114,71 @@ def compare(
     boundaries that ship, which takes some seconds and 1.5 GB.
     """
     matching = match(predictions, truth)
-    rows, true_latlon = matching.prediction_rows, truth.latlon[matching.truth_rows]
+    truths = true_places(truth, matching.truth_rows)
+    judged = judge(predictions, matching.prediction_rows, *truths, earth_radius_km, with_areas)
+    return comparison_of(predictions.ids, truth, matching, judged)
+
+
+def true_places(truth: Truth, rows: Int[np.ndarray, "m"]) -> tuple[Float64[np.ndarray, "m 2"], Shaped[np.ndarray, "m"]]:
+    """The points of these rows, and the codes of their countries, empty where the table has none that is known."""
+    if truth.countries is None:
+        return truth.latlon[rows], np.zeros(len(rows), CODE)
+    return truth.latlon[rows], country_codes(truth.countries[rows])
+
+
+def comparison_of(ids: pa.Array, truth: Truth, matching: Matching, judged: Judged) -> Comparison:
+    """The comparison of all matched rows, from what was judged of each."""
+    known = {name: values for name, values in judged.items() if name != PLACE_AS_COUNTRY}
+    return Comparison(
+        ids=ids.take(pa.array(matching.prediction_rows)),
+        matching=matching,
+        groups=groups_of(truth, matching.truth_rows),
+        num_places_as_country=int(judged[PLACE_AS_COUNTRY].sum()),
+        **known,
+    )
+
+
+def judge(
+    predictions: Predictions,
+    rows: Int[np.ndarray, "m"],
+    true_latlon: Float64[np.ndarray, "m 2"],
+    true_country: Shaped[np.ndarray, "m"],
+    earth_radius_km: float = EARTH_RADIUS_KM,
+    with_areas: bool = False,
+) -> Judged:
+    """What the answers of these rows come to beside their true places: the arrays of a ``Comparison`` by name.
+
+    What the predictions can't tell is left out. Each row is judged alone, so parts may be judged apart and joined.
+    """
     unanswered = ~predictions.answered[rows]
     latlon, cell_latlon = predictions.latlon[rows], predictions.cell_latlon[rows]
     latlon[unanswered], cell_latlon[unanswered] = np.nan, np.nan
-    countries, num_places = true_countries(truth, matching)
+    near, unknown = gazetteer().places_of(true_latlon), true_country == ""
+    countries = np.where(unknown, near.country, true_country).astype(CODE)
     answers = country_codes(predictions.texts("country")[rows])
-    right_country = (answers == countries) & ~unanswered if predictions.has("country") else None
+    scale = earth_radius_km / EARTH_RADIUS_KM
+    judged = {
+        "true_latlon": true_latlon,
+        "latlon": latlon,
+        "error_km": great_circle_km(true_latlon, latlon) * scale,
+        "cell_error_km": great_circle_km(true_latlon, cell_latlon) * scale,
+        "true_country": countries,
+        "country": np.where(unanswered, "", answers).astype(CODE),
+        "is_uncertain": np.asarray(predictions.texts("problem")[rows] == UNCERTAIN, bool),
+        PLACE_AS_COUNTRY: np.asarray(unknown, bool),
+    }
+    judged |= {name: np.where(unanswered, np.nan, predictions.numbers(name)[rows]) for name in STATED}
+    if predictions.has("country"):
+        judged["right_country"] = (answers == countries) & ~unanswered
+        if predictions.has("region"):
+            same = predictions.texts("region")[rows] == near.region
+            judged["right_region"] = np.asarray(same & judged["right_country"], bool)
     cells = true_cells(predictions, true_latlon)
-
-    def known(name: str) -> Float64[np.ndarray, "n"]:
-        return np.where(unanswered, np.nan, predictions.numbers(name)[rows])
-
-    return Comparison(
-        ids=predictions.ids.take(pa.array(rows)),
-        matching=matching,
-        groups=groups_of(truth, matching.truth_rows),
-        true_latlon=true_latlon,
-        latlon=latlon,
-        error_km=great_circle_km(true_latlon, latlon) * (earth_radius_km / EARTH_RADIUS_KM),
-        cell_error_km=great_circle_km(true_latlon, cell_latlon) * (earth_radius_km / EARTH_RADIUS_KM),
-        radius_km_50=known("radius_km_50"),
-        radius_km_90=known("radius_km_90"),
-        true_country=countries,
-        country=np.where(unanswered, "", answers).astype(object),
-        right_country=right_country,
-        right_region=_right_region(predictions, rows, true_latlon, right_country),
-        right_cell=None if cells is None else (predictions.texts("cell_id")[rows] == cells) & ~unanswered,
-        among_candidates=None if cells is None else _among_candidates(predictions, rows, cells, unanswered),
-        probability=known("probability"),
-        region_probability=known("region_probability"),
-        country_probability=known("country_probability"),
-        is_uncertain=np.asarray(predictions.texts("problem")[rows] == UNCERTAIN, bool),
-        num_places_as_country=num_places,
-        **(_inside(true_latlon, latlon) if with_areas else {}),
-    )
+    if cells is not None:
+        judged["right_cell"] = np.asarray((predictions.texts("cell_id")[rows] == cells) & ~unanswered, bool)
+        among = _among_candidates(predictions, rows, cells, unanswered)
+        judged |= {} if among is None else {"among_candidates": among}
+    return judged | (_inside(true_latlon, latlon) if with_areas else {})
 
 
 def _inside(true_latlon: Float64[np.ndarray, "n 2"], latlon: Float64[np.ndarray, "n 2"]) -> dict[str, np.ndarray]:
@@ -166,18 +201,6 @@ def _is_covered(error_km: Float64[np.ndarray, "n"], radius_km: Float64[np.ndarra
     return np.where(known, error_km <= radius_km, np.nan)
 
 
-def _right_region(
-    predictions: Predictions,
-    rows: Int[np.ndarray, "n"],
-    true_latlon: Float64[np.ndarray, "n 2"],
-    right_country: Bool[np.ndarray, "n"] | None,
-) -> Bool[np.ndarray, "n"] | None:
-    if right_country is None or not predictions.has("region"):
-        return None
-    regions = gazetteer().places_of(true_latlon).region
-    return np.asarray((predictions.texts("region")[rows] == regions) & right_country, bool)
-
-
 def _among_candidates(
     predictions: Predictions,
     rows: Int[np.ndarray, "n"],
@@ -198,20 +221,10 @@ def groups_of(truth: Truth, rows: Int[np.ndarray, "n"]) -> Groups:
     return groups_by_column(truth.groups[rows], truth.group_by or "")
 
 
-def true_countries(truth: Truth, matching: Matching) -> tuple[Shaped[np.ndarray, "n"], int]:
-    """Codes of the true countries: the table's, or else the nearest place's; and how many are the latter."""
-    rows = matching.truth_rows
-    codes = np.full(len(rows), "", dtype=object) if truth.countries is None else country_codes(truth.countries[rows])
-    unknown = codes == ""
-    if unknown.any():
-        codes[unknown] = gazetteer().places_of(truth.latlon[rows][unknown]).country
-    return codes, int(unknown.sum())
-
-
 def country_codes(countries: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "n"]:
     """ISO 3166 alpha-2 codes of countries given by code or English name; empty for what is neither."""
     known = {name.casefold(): code for code, name in country_names().items()}
     known |= {code.casefold(): code for code in country_names()}
-    distinct, numbers = np.unique(countries.astype(str), return_inverse=True)
-    codes = np.array([known.get(country.strip().casefold(), "") for country in distinct] or [""], dtype=object)
-    return codes[numbers]
+    encoded = pa.array(countries, pa.string()).dictionary_encode()
+    codes = np.array([known.get(name.strip().casefold(), "") for name in encoded.dictionary.to_pylist()] or [""], CODE)
+    return np.asarray(codes[encoded.indices.to_numpy()])

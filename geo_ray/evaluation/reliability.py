@@ -1,13 +1,14 @@
 """Whether probabilities are what they say: of all that is stated with 0.8, four fifths should be right."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 from geo_ray.evaluation.bootstrap import Bootstrap, Groups, Measure, interval
-from geo_ray.geo.metrics import none_if_nan, weighted_mean
+from geo_ray.geo.metrics import none_if_nan
 
 NUM_BINS = 15  # of equal width (Guo et al. 2017, "On calibration of modern neural networks")
 
@@ -25,16 +26,29 @@ def reliability(
         return None
     weights = np.where(known, bootstrap.groups.weights, 0.0)
     bins = bins_of(probability)
-    numbers = np.unique(bins[known]).tolist()
-    gaps = {str(number): Measure(values=_gap(probability, right, bins, number, known)) for number in numbers}
-    draws = bootstrap.replicates(gaps, weights)
-    low, high = interval(np.sum([np.abs(draw) for draw in draws.values()], axis=0), bootstrap.groups.count)
+    stated, correct, held = (
+        _by_group(bootstrap.groups, bins, known, weights[known] * values)
+        for values in (probability[known], right[known], 1.0)
+    )
+    drawn, total = bootstrap.draw(stated - correct), bootstrap.draw(held).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        low, high = interval(np.abs(drawn).sum(axis=1) / total, bootstrap.groups.count)
+    stated, correct, held = (sums.sum(axis=0) for sums in (stated, correct, held))
     return {
-        "ece": float(sum(abs(gap.estimate(weights)) for gap in gaps.values())),
+        "ece": float(np.abs(stated - correct).sum() / held.sum()),
         "ece_interval_95": None if np.isnan(low) else [low, high],
-        "stated": weighted_mean(probability, weights),
-        "right": weighted_mean(right[known], weights[known]),
-        "bins": [_bin(probability, right, weights, bins == number, number) for number in numbers],
+        "stated": float(stated.sum() / held.sum()),
+        "right": float(correct.sum() / held.sum()),
+        "bins": [
+            {
+                "from": number / NUM_BINS,
+                "to": (number + 1) / NUM_BINS,
+                "stated": float(stated[number] / held[number]),
+                "right": float(correct[number] / held[number]),
+                "share": float(held[number] / held.sum()),
+            }
+            for number in np.flatnonzero(held).tolist()
+        ],
     }
 
 
@@ -44,31 +58,15 @@ def bins_of(probability: Float64[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
     return np.where(np.isnan(probability), -1, numbers)
 
 
-def _gap(
-    probability: Float64[np.ndarray, "n"],
-    right: Bool[np.ndarray, "n"],
+def _by_group(
+    groups: Groups,
     bins: Int[np.ndarray, "n"],
-    number: int,
     known: Bool[np.ndarray, "n"],
-) -> Float64[np.ndarray, "n"]:
-    """What an image of the bin is stated too high by, 0 of another: the mean is the bin's part of the error."""
-    return np.where(known, np.where(bins == number, probability - right, 0.0), np.nan)
-
-
-def _bin(
-    probability: Float64[np.ndarray, "n"],
-    right: Bool[np.ndarray, "n"],
-    weights: Float64[np.ndarray, "n"],
-    inside: Bool[np.ndarray, "n"],
-    number: int,
-) -> dict[str, Any]:
-    return {
-        "from": number / NUM_BINS,
-        "to": (number + 1) / NUM_BINS,
-        "stated": weighted_mean(probability[inside], weights[inside]),
-        "right": weighted_mean(right[inside], weights[inside]),
-        "share": float(weights[inside].sum() / weights.sum()),
-    }
+    values: Float64[np.ndarray, "m"],
+) -> Float64[np.ndarray, "G b"]:
+    """Sums of the known images' values, by group and bin."""
+    cells = groups.numbers[known] * NUM_BINS + bins[known]
+    return np.bincount(cells, values, groups.count * NUM_BINS).reshape(groups.count, NUM_BINS).astype(np.float64)
 
 
 def answered_curve(
@@ -81,14 +79,14 @@ def answered_curve(
 
     ``certainty`` is larger where an answer is surer, NaN where there is none, which is never among the surest.
     """
-    groups = bootstrap.groups
-    curve = []
+    groups, curve = bootstrap.groups, []
+    ranking = Ranking.of(certainty, groups)
     for step in range(num_steps, 0, -1):
         share = step / num_steps
-        weights = surest(certainty, groups, share)
+        weights = ranking.surest(share)
         measures = {name: Measure(values=hit) for name, hit in hits.items()}
         draws = bootstrap.replicates(measures, weights)
-        num_groups = len(np.unique(groups.numbers[weights > 0]))
+        num_groups = int(np.count_nonzero(np.bincount(groups.numbers, weights)))
         ranges = {name: interval(draws[name], num_groups) for name in hits}
         curve.append(
             {"share": share}
@@ -98,17 +96,33 @@ def answered_curve(
     return curve
 
 
-def surest(certainty: Float64[np.ndarray, "n"], groups: Groups, share: float) -> Float64[np.ndarray, "n"]:
-    """Weights by place of the most certain images, that together are this share of the places.
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Images by certainty: ``negated`` is it below 0, in order, and ``held`` the share of places down to each."""
 
-    Of equally certain ones at the edge all count in part, as they would on average in any order.
-    """
-    values = np.nan_to_num(certainty, nan=-np.inf)
-    order = np.argsort(-values, kind="stable")
-    held = np.cumsum(groups.weights[order]) / groups.count
-    at = min(int(np.searchsorted(held, share * (1 - 1e-9))), len(held) - 1)
-    edge = values == values[order[at]]
-    above = values > values[order[at]]
-    before, tied = (groups.weights[rows].sum() / groups.count for rows in (above, edge))
-    part = min(1.0, max(0.0, (share - before) / tied))
-    return np.where(above, groups.weights, np.where(edge, part * groups.weights, 0.0))
+    values: Float64[np.ndarray, "n"]
+    negated: Float64[np.ndarray, "n"]
+    held: Float64[np.ndarray, "n"]
+    groups: Groups
+
+    @classmethod
+    def of(cls, certainty: Float64[np.ndarray, "n"], groups: Groups) -> "Ranking":
+        """``certainty`` is NaN where there is no answer, which is never among the surest."""
+        values = np.where(np.isnan(certainty), -np.inf, certainty)
+        negated = -values
+        order = np.argsort(negated)
+        held = np.cumsum(groups.weights[order]) / groups.count
+        return cls(values=values, negated=negated[order], held=held, groups=groups)
+
+    def surest(self, share: float) -> Float64[np.ndarray, "n"]:
+        """Weights by place of the most certain images, that together are this share of the places.
+
+        Of equally certain ones at the edge all count in part, as they would on average in any order.
+        """
+        at = min(int(np.searchsorted(self.held, share * (1 - 1e-9))), len(self.held) - 1)
+        edge = -self.negated[at]
+        first, last = (int(np.searchsorted(self.negated, -edge, side)) for side in ("left", "right"))
+        before = self.held[first - 1] if first else 0.0
+        part = min(1.0, max(0.0, (share - before) / (self.held[last - 1] - before)))
+        weights = self.groups.weights
+        return np.where(self.values > edge, weights, np.where(self.values == edge, part * weights, 0.0))

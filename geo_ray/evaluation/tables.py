@@ -36,6 +36,16 @@ PARQUET_SUFFIXES = (".parquet", ".geoparquet", ".pq")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some row groups of a parquet file of predictions, and which rows of all they are."""
+
+    file: str
+    row_groups: tuple[int, ...]
+    first_row: int
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predictions:
     """The answers of one run, without their candidates, which are read on demand.
 
@@ -68,6 +78,21 @@ class Predictions:
         """Whether a row has a point and no problem."""
         answered: Bool[np.ndarray, "n"] = np.isfinite(self.latlon).all(axis=1) & (self.texts("problem") == "")
         return answered
+
+    def parts(self, num_rows: int) -> list[Part]:
+        """The row groups of their parquet files, in order, as few together as have this many rows, or a file."""
+        if self.dataset is None:
+            raise ValueError(f"{self.path} is not in parquet")
+        found, first_row = [], 0
+        for fragment in self.dataset.get_fragments():
+            groups: list[Any] = []
+            for group in fragment.row_groups:
+                groups.append(group)
+                if sum(one.num_rows for one in groups) >= num_rows or group.id == fragment.row_groups[-1].id:
+                    numbers, size = tuple(one.id for one in groups), sum(one.num_rows for one in groups)
+                    found.append(Part(file=fragment.path, row_groups=numbers, first_row=first_row, num_rows=size))
+                    first_row, groups = first_row + size, []
+        return found
 
     def take(self, rows: Int[np.ndarray, "m"]) -> "Predictions":
         """The predictions of these rows."""
@@ -120,11 +145,36 @@ def read_predictions(path: str | Path) -> Predictions:
 
     Raises ``InputError`` where they can't be read, or ids are repeated or missing.
     """
-    path = str(path)
+    predictions = _open(str(path), PREDICTION_COLUMNS)
+    check_points(predictions.latlon[predictions.answered], str(path))
+    return predictions
+
+
+def open_predictions(path: str | Path) -> Predictions | None:
+    """The same with ids alone, whose parts ``read_part`` reads; None where they aren't in parquet."""
+    opened = _open(str(path), {"image_id": PREDICTION_COLUMNS["image_id"]})
+    return None if opened.dataset is None else opened
+
+
+def read_part(path: str, part: Part, manifest: dict[str, Any]) -> Predictions:
+    """The predictions of a part of those at ``path``; errors are as of ``read_predictions``."""
+    fs, _ = _locate(path)
+    with _input_errors(path):
+        whole = pyarrow.dataset.dataset([part.file], filesystem=fs, format="parquet")
+        fragments = [one.subset(row_group_ids=list(part.row_groups)) for one in whole.get_fragments()]
+        dataset = pyarrow.dataset.FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)
+        table = _table(dataset, PREDICTION_COLUMNS, path)
+    predictions = Predictions(path=path, table=table, dataset=dataset, manifest=manifest, finished=True)
+    check_points(predictions.latlon[predictions.answered], path)
+    return predictions
+
+
+def _open(path: str, columns: dict[str, tuple[str, ...]]) -> Predictions:
+    """These columns of the predictions at a path."""
     fs, root = _locate(path)
     inner = f"{root.rstrip('/')}/predictions"
     is_run = bool(fs.isdir(inner))
-    table, dataset = _read(fs, inner if is_run else root, path, PREDICTION_COLUMNS)
+    table, dataset = _read(fs, inner if is_run else root, path, columns)
     predictions = Predictions(
         path=path,
         table=table,
@@ -133,7 +183,6 @@ def read_predictions(path: str | Path) -> Predictions:
         finished=not is_run or bool(fs.exists(f"{root.rstrip('/')}/_SUCCESS")),
     )
     _check_ids(predictions.ids, path)
-    check_points(predictions.latlon[predictions.answered], path)
     return predictions
 
 
@@ -234,8 +283,13 @@ def _read(
         raise InputError(f"{path} holds no parquet files; give the output folder of geo-ray geotag, or a table")
     with _input_errors(path):
         dataset = pyarrow.dataset.dataset(files, filesystem=fs, format="parquet")
-        names = _choose(dataset.schema.names, columns, path)
-        return _typed(dataset.to_table(columns={ours: pc.field(theirs) for ours, theirs in names.items()})), dataset
+        return _table(dataset, columns, path), dataset
+
+
+def _table(dataset: pyarrow.dataset.Dataset, columns: dict[str, tuple[str, ...]], path: str) -> pa.Table:
+    """The columns of a data set under our names and types."""
+    names = _choose(dataset.schema.names, columns, path)
+    return _typed(dataset.to_table(columns={ours: pc.field(theirs) for ours, theirs in names.items()}))
 
 
 def _suffix(root: str) -> str:
@@ -300,7 +354,9 @@ def _numbers(table: pa.Table, name: str) -> Float64[np.ndarray, "n"]:
 def _texts(table: pa.Table, name: str) -> Shaped[np.ndarray, "n"]:
     if name not in table.column_names:
         return np.full(len(table), "", dtype=object)
-    return np.asarray(pc.fill_null(table[name], "").to_numpy(), dtype=object)
+    encoded = pc.fill_null(table[name], "").combine_chunks().dictionary_encode()  # equal texts are one object
+    texts = np.asarray(encoded.dictionary.to_numpy(zero_copy_only=False), dtype=object)
+    return np.asarray(texts[encoded.indices.to_numpy()], dtype=object)
 
 
 def _points(table: pa.Table, latitude: str, longitude: str) -> Float64[np.ndarray, "n 2"]:

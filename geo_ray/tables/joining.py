@@ -78,6 +78,8 @@ def join(ids: pa.Array, others: pa.Array) -> tuple[Joined | None, str]:
             ambiguous = ambiguous or f"by {by}, {examples(_repeated(common, theirs))} stand for several images"
         elif distinct > (len(best) if best else 0):
             best = _pairs(ours, theirs, by)
+            if len(best) == min(len(ids), len(others)):
+                break  # no looser way can match more
     return best, ambiguous
 
 
