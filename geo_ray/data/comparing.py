@@ -1,5 +1,6 @@
 """Predictions beside the truth by Ray Data, where there are more than one process should read."""
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import ray
 from jaxtyping import Float64, Int64, Shaped
 
-from geo_ray.evaluation.comparison import Comparison, Judged, compare, comparison_of, judge, true_places
+from geo_ray.evaluation.comparison import CODE, Comparison, Judged, compare, comparison_of, judge, true_places
 from geo_ray.evaluation.matching import Matching, match
 from geo_ray.evaluation.tables import Part, Predictions, Truth, open_predictions, read_part, read_predictions
 from geo_ray.geo.sphere import EARTH_RADIUS_KM
@@ -25,7 +26,7 @@ class TruePlaces:
 
     prediction_rows: Int64[np.ndarray, "n"]
     latlon: Float64[np.ndarray, "n 2"]
-    country: Shaped[np.ndarray, "n"]
+    country: Shaped[np.ndarray, "n"] | None
 
 
 def compare_run(
@@ -40,7 +41,7 @@ def compare_run(
         predictions = read_predictions(path)
         return predictions, compare(predictions, truth, earth_radius_km, with_areas)
     matching = match(opened, truth)
-    with connected(address):
+    with connected(address, num_cpus=os.cpu_count()):  # a process each, of 0.4 GB
         judged = _judge_parts(opened, truth, matching, earth_radius_km, with_areas)
     return opened, comparison_of(opened.ids, truth, matching, judged)
 
@@ -49,7 +50,8 @@ def _judge_parts(
     opened: Predictions, truth: Truth, matching: Matching, earth_radius_km: float, with_areas: bool
 ) -> Judged:
     latlon, country = true_places(truth, matching.truth_rows)
-    places = TruePlaces(prediction_rows=matching.prediction_rows, latlon=latlon, country=country)
+    named = country if truth.countries is not None else None
+    places = TruePlaces(prediction_rows=matching.prediction_rows, latlon=latlon, country=named)
     work = partial(_judge_part, opened.path, opened.manifest, ray.put(places), earth_radius_km, with_areas)
     parts = [{"part": part} for part in opened.parts(ROWS_A_PART)]
     done = ray.data.from_items(parts, override_num_blocks=len(parts)).map(work).iter_batches(
@@ -82,6 +84,7 @@ def _judge_part(
     first, last = np.searchsorted(true.prediction_rows, (part.first_row, part.first_row + part.num_rows))
     rows = true.prediction_rows[first:last] - part.first_row
     predictions = read_part(path, part, manifest)
-    values = judge(predictions, rows, true.latlon[first:last], true.country[first:last], earth_radius_km, with_areas)
+    country = np.zeros(len(rows), CODE) if true.country is None else true.country[first:last]
+    values = judge(predictions, rows, true.latlon[first:last], country, earth_radius_km, with_areas)
     del values["true_latlon"]
     return {"judged": values | {ROW: np.arange(first, last)}}

@@ -58,6 +58,11 @@ class Groups:
         """The images by rising group."""
         return np.argsort(self.numbers, kind="stable")
 
+    def take(self, rows: Int[np.ndarray, "m"]) -> "Groups":
+        """Those of these images, numbered anew."""
+        numbers = np.unique(self.numbers[rows], return_inverse=True)[1].astype(np.int64)
+        return Groups(numbers=numbers, described=self.described)
+
     @property
     def effective_count(self) -> float:
         """As how many images these count, where those of a group are all alike: n^2 / sum of squared sizes."""

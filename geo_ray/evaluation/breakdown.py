@@ -1,12 +1,13 @@
 """The figures of parts of the images: continents, countries, and fifths of the stated certainty."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int, Shaped
+from jaxtyping import Bool, Float64, Int, Shaped
 
 from geo_ray.atlas.geonames import continents
-from geo_ray.evaluation.bootstrap import Bootstrap, Measure, interval
+from geo_ray.evaluation.bootstrap import Bootstrap, Groups, Measure, interval
 from geo_ray.evaluation.comparison import Comparison
 from geo_ray.geo.metrics import is_within, none_if_nan
 
@@ -35,23 +36,28 @@ def _numbered(codes: Shaped[np.ndarray, "n"]) -> tuple[list[str], Int[np.ndarray
 
 def _by_part(comparison: Comparison, names: list[str], numbers: Int[np.ndarray, "n"]) -> dict[str, dict[str, Any]]:
     """The same of the images that share a number, by its name."""
+    c = comparison
+    columns: dict[str, Shaped[np.ndarray, "n"]] = {"median_error_km": c.error_km}
+    columns |= {f"within_{km:g}_km": is_within(c.error_km, km) for km in PARTS_KM}
+    columns |= {f"radius_coverage_{share}": covered for share, covered in c.covered.items()}
+    if c.right_country is not None:
+        columns["country_accuracy"] = c.right_country
     order = np.argsort(numbers, kind="stable")
     rows = np.split(order, np.cumsum(np.bincount(numbers, minlength=len(names)))[:-1])
-    parts = {name: _figures(comparison, np.sort(part)) for name, part in zip(names, rows, strict=True)}
+    parts = {name: _figures(columns, c.groups, part) for name, part in zip(names, rows, strict=True)}
     return dict(sorted(parts.items(), key=lambda part: (-part[1]["num_places"], part[0])))
 
 
-def _figures(comparison: Comparison, rows: Int[np.ndarray, "m"]) -> dict[str, Any]:
-    part = comparison.take(rows)
-    weights = part.groups.weights
-    measures = {"median_error_km": Measure(values=part.error_km, is_median=True)}
-    measures |= {f"within_{km:g}_km": Measure(values=is_within(part.error_km, km)) for km in PARTS_KM}
-    measures |= {f"radius_coverage_{share}": Measure(values=covered) for share, covered in part.covered.items()}
-    if part.right_country is not None:
-        measures["country_accuracy"] = Measure(values=part.right_country)
-    return {"num_images": len(part), "num_places": part.groups.count} | {
-        name: none_if_nan(measure.estimate(weights)) for name, measure in measures.items()
-    }
+def _figures(
+    columns: Mapping[str, Shaped[np.ndarray, "n"]], groups: Groups, rows: Int[np.ndarray, "m"]
+) -> dict[str, Any]:
+    """Means of these rows, one vote a place, and the median of what is called so."""
+    part = groups.take(rows)
+    found: dict[str, Any] = {"num_images": len(rows), "num_places": part.count}
+    for name, values in columns.items():
+        measure = Measure(values=values[rows], is_median=name.startswith("median"))
+        found[name] = none_if_nan(measure.estimate(part.weights))
+    return found
 
 
 def confused_countries(comparison: Comparison, num_pairs: int = 10) -> list[dict[str, Any]]:
@@ -77,11 +83,13 @@ def coverage_by_fifth(comparison: Comparison) -> list[dict[str, Any]]:
     known = np.flatnonzero(~np.isnan(comparison.covered["90"]))
     if len(known) == 0:
         return []
-    part = comparison.take(known)
-    bootstrap = Bootstrap(groups=part.groups)
-    by_chance = np.random.default_rng(0).permutation(len(part))  # not the files' order, where radii are equal
-    fifths = fifths_of(np.lexsort((by_chance, part.radius_km_50, part.radius_km_90)), part.groups.weights)
-    return [_fifth(part, bootstrap, fifths == number) for number in range(NUM_FIFTHS) if (fifths == number).any()]
+    covered = {share: values[known] for share, values in comparison.covered.items()}
+    bootstrap = Bootstrap(groups=comparison.groups.take(known))
+    radius = comparison.radius_km_90[known]
+    by_chance = np.random.default_rng(0).permutation(len(known))  # not the files' order, where radii are equal
+    order = np.lexsort((by_chance, comparison.radius_km_50[known], radius))
+    fifths = fifths_of(order, bootstrap.groups.weights)
+    return [_fifth(covered, radius, bootstrap, fifths == number) for number in np.unique(fifths)]
 
 
 def fifths_of(order: Int[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
@@ -92,17 +100,21 @@ def fifths_of(order: Int[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]) ->
     return fifths
 
 
-def _fifth(part: Comparison, bootstrap: Bootstrap, inside: Shaped[np.ndarray, "n"]) -> dict[str, Any]:
-    weights = np.where(inside, part.groups.weights, 0.0)
-    measures = {share: Measure(values=covered) for share, covered in part.covered.items()}
+def _fifth(
+    covered: Mapping[str, Float64[np.ndarray, "n"]],
+    radius_km: Float64[np.ndarray, "n"],
+    bootstrap: Bootstrap,
+    inside: Bool[np.ndarray, "n"],
+) -> dict[str, Any]:
+    weights = np.where(inside, bootstrap.groups.weights, 0.0)
+    measures = {share: Measure(values=values) for share, values in covered.items()}
     draws = bootstrap.replicates(measures, weights)
-    radius = part.radius_km_90[inside]
     found: dict[str, Any] = {
         "num_images": int(inside.sum()),
-        "from_km": float(radius.min()),
-        "to_km": float(radius.max()),
+        "from_km": float(radius_km[inside].min()),
+        "to_km": float(radius_km[inside].max()),
     }
-    num_groups = len(np.unique(part.groups.numbers[inside]))
+    num_groups = int(np.count_nonzero(np.bincount(bootstrap.groups.numbers, weights)))
     for share, measure in measures.items():
         bounds = [none_if_nan(bound) for bound in interval(draws[share], num_groups)]
         found |= {f"covered_{share}": none_if_nan(measure.estimate(weights)), f"covered_{share}_interval_95": bounds}

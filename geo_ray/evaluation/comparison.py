@@ -83,7 +83,6 @@ class Comparison:
 
     def take(self, rows: Int[np.ndarray, "m"]) -> "Comparison":
         """The comparison of these of its images; groups are numbered anew."""
-        numbers = np.unique(self.groups.numbers[rows], return_inverse=True)[1].astype(np.int64)
         arrays = {
             field.name: value[rows]
             for field in fields(self)
@@ -91,7 +90,7 @@ class Comparison:
         }
         return replace(
             self,
-            groups=replace(self.groups, numbers=numbers),
+            groups=self.groups.take(rows),
             ids=self.ids.take(pa.array(rows)),
             matching=self.matching.take(rows),
             **arrays,
@@ -130,7 +129,7 @@ def comparison_of(ids: pa.Array, truth: Truth, matching: Matching, judged: Judge
     """The comparison of all matched rows, from what was judged of each."""
     known = {name: values for name, values in judged.items() if name != PLACE_AS_COUNTRY}
     return Comparison(
-        ids=ids.take(pa.array(matching.prediction_rows)),
+        ids=ids if len(matching) == len(ids) else ids.take(pa.array(matching.prediction_rows)),
         matching=matching,
         groups=groups_of(truth, matching.truth_rows),
         num_places_as_country=int(judged[PLACE_AS_COUNTRY].sum()),
