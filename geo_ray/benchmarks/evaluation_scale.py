@@ -102,7 +102,7 @@ def measure(folder: Path) -> dict[str, float]:
     start, peak = time.perf_counter(), 0
     process = subprocess.Popen([*command, "--json", str(folder / "metrics.json")])
     while process.poll() is None:
-        peak = max(peak, memory_bytes(psutil.Process()))
+        peak = max(peak, memory_bytes(psutil.Process(process.pid)))
         time.sleep(0.5)
     if process.returncode:
         sys.exit(process.returncode)

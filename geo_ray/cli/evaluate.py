@@ -39,10 +39,16 @@ def add_evaluate(commands: Any) -> None:
 
 def add_report(commands: Any) -> None:
     """Add ``report`` to the parser."""
-    parser = command(commands, "report", _report, "draw answers as one HTML page that opens offline", epilog="")
-    parser.add_argument("output", metavar="DIR", help="output folder of geotag")
+    parser = command(commands, "report", _report, "draw answers as one HTML page that opens offline", epilog=(
+        "examples:\n"
+        "  geo-ray report out/                             out/report.html\n"
+        "  geo-ray report new/ old/ --truth places.csv     comparison.html: what differs, and where"))  # fmt: skip
+    parser.add_argument("first", metavar="DIR", help="output folder of geotag")
+    parser.add_argument("second", nargs="?", metavar="OTHER", help="that of another run on the same images")
     parser.add_argument("--truth", metavar="TABLE", help="true places (default: DIR/truth.csv where it is there)")
     parser.add_argument("--images", metavar="FOLDER", help="where the images lie now, if they were moved")
+    parser.add_argument("--output", type=Path, default=Path("comparison.html"), metavar="FILE", help=(
+        "of the comparison of two runs (default: %(default)s)"))  # fmt: skip
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -90,6 +96,11 @@ def _truth(arguments: argparse.Namespace) -> tuple[Any, tuple[str, ...]]:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    from geo_ray.evaluation.comparison_report import write_comparison_report
     from geo_ray.evaluation.report import write_report
 
-    print(write_report(arguments.output, arguments.truth, arguments.images))
+    which = arguments.truth, arguments.images
+    if arguments.second is None:
+        print(write_report(arguments.first, *which))
+    else:
+        print(write_comparison_report(arguments.first, arguments.second, *which, arguments.output))

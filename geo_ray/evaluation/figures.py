@@ -114,7 +114,10 @@ def map_points(
         "latlon": _rounded(predictions.latlon),
         "true_latlon": None if true_latlon is None else _rounded(true_latlon),
         "km": [none_if_nan(round(float(value), 2)) for value in km],
-        "radius_km_90": [none_if_nan(round(float(value), 1)) for value in predictions.numbers("radius_km_90")],
+        **{
+            name: [none_if_nan(round(float(value), 1)) for value in predictions.numbers(name)]
+            for name in ("radius_km_50", "radius_km_90")
+        },
         "labels": labels,
         "label": label_rows,
         "true_labels": true_names,

@@ -137,11 +137,11 @@ def _cards(
     cards = {}
     for name, group in chosen.items():
         true_latlon = None if comparison is None else comparison.true_latlon[group]
-        cards[name] = _group(predictions.take(rows[group]), true_latlon, images)
+        cards[name] = cards_of(predictions.take(rows[group]), true_latlon, images)
     return cards
 
 
-def _group(
+def cards_of(
     predictions: Predictions, true_latlon: Float64[np.ndarray, "m 2"] | None, images: Path | None
 ) -> list[dict[str, Any]]:
     """One card for each of these few predictions."""

@@ -7,7 +7,8 @@ import { THRESHOLDS, quantityOf } from "./thresholds.js";
 
 export function distribution(content) {
   const { metrics, distributions } = content;
-  const keys = distributions.cell_centre ? { answer: "", "cell centre": "other" } : {};
+  const [one, other] = distributions.names ?? ["answer", "cell centre"];
+  const keys = distributions.cell_centre ? { [one]: "", [other]: "other" } : {};
   return html`
     <h2>${metrics ? "Errors" : "Stated radius"}</h2>
     <p class="note">${metrics ? ERRORS : RADII}</p>

@@ -24,7 +24,7 @@ function gallery(images, title, note) {
 function card({ id, picture, answer, truth, radius_km_50, radius_km_90, candidates }) {
   const fact = (name, value, detail) => html`<dt>${name}</dt><dd>${value} <small>${detail}</small></dd>`;
   return html`<article class="card">
-    ${picture ? html`<img src=${picture} alt="">` : html`<div class="empty">the image can't be read here</div>`}
+    ${pictureOf(picture)}
     <div>
       <h3>${truth ? `${km(answer.error_km)} off` : radius_km_90 === null ? "no radius" : `${km(radius_km_90)} radius`}</h3>
       <dl>
@@ -39,6 +39,33 @@ function card({ id, picture, answer, truth, radius_km_50, radius_km_90, candidat
     <ol>${candidates.map(candidate)}</ol>
   </article>`;
 }
+
+// Images of two runs, each with both answers.
+export function comparedGallery(images, title, note) {
+  if (!images.length) return nothing;
+  return html`<h2>${title}</h2>
+    <p class="note">${note}</p>
+    <div class="cards">${images.map(comparedCard)}</div>`;
+}
+
+function comparedCard({ id, picture, answer, other, truth }) {
+  const fact = (name, { label, error_km }) =>
+    html`<dt>${name}</dt><dd>${label} <small>${km(error_km)} off</small></dd>`;
+  return html`<article class="card">
+    ${pictureOf(picture)}
+    <div>
+      <h3>${km(Math.abs(answer.error_km - other.error_km))} nearer</h3>
+      <dl>
+        <dt>Truth</dt><dd>${truth.label} <small>${degrees(truth.latlon)}</small></dd>
+        ${fact("First", answer)}${fact("Second", other)}
+      </dl>
+    </div>
+    <p class="name">${id}</p>
+  </article>`;
+}
+
+const pictureOf = (picture) =>
+  picture ? html`<img src=${picture} alt="">` : html`<div class="empty">the image can't be read here</div>`;
 
 function candidate({ probability, label, latlon, error_km }) {
   const share = `--share: ${(100 * (probability ?? 0)).toFixed(1)}%`;

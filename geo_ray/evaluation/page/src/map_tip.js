@@ -12,10 +12,11 @@ export function showTip(tip, image, x, y) {
   tip.style.top = `${y + 18 + tip.offsetHeight > height ? Math.max(4, y - tip.offsetHeight - 12) : y + 18}px`;
 }
 
-const textOf = ({ id, answer, truth, km: error, radius_km_90 }) => html`
+const textOf = ({ id, answer, truth, km: error, other_km, radius_km_90 }) => html`
   <b>${id}</b>
   ${place("Answer", answer)}
   ${truth ? place("Truth", truth) : nothing}
+  ${other_km === undefined ? nothing : html`<span>Error in the second run ${km(other_km)}</span>`}
   <span>${truth ? `Error ${km(error)}; ` : nothing}90 % radius ${km(radius_km_90)}</span>`;
 
 const place = (name, { label, latlon }) => html`<span>${name}: ${label} (${degrees(latlon)})</span>`;
