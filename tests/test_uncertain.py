@@ -155,16 +155,15 @@ def test_radii_that_were_never_fitted_can_not_be_asked_for(tmp_path):
     with pytest.raises(InputError, match="calibrate it first"):
         graph_of(replace(bundle, folder=folder), max_radius_km=5.0)
     graph_of(replace(bundle, folder=folder), min_probability=0.5)
-    with pytest.raises(InputError, match="no radii with another index"):
-        graph_of(bundle, max_radius_km=5.0, calibrated=False)
+    with pytest.raises(InputError, match="no radii with this index"):
+        graph_of(bundle, max_radius_km=5.0, index="another")
 
 
 def test_nothing_is_stated_with_another_index_than_was_calibrated(images):
     """Candidates keep what they are ranked by; all else was fitted with the bundle's own."""
     batch = source_batch(["a"], ["a"], [(images / "000.jpg").read_bytes()], [""])
     stated, plain = (
-        next(run_local(graph_of(open_bundle("earth-tiny"), calibrated=calibrated), [batch]))
-        for calibrated in (True, False)
+        next(run_local(graph_of(open_bundle("earth-tiny"), index=index), [batch])) for index in ("", "another")
     )
     assert (plain["latitude"], plain["cell_id"]) == (stated["latitude"], stated["cell_id"])
     for name in ("radius_km_50", "radius_km_90", "region_probability", "country_probability", "unlike"):

@@ -26,6 +26,8 @@ def add(commands: Any) -> None:
     fit.add_argument("--views-by", metavar="COLUMN", help="as for geotag")
     fit.add_argument("--truth", required=True, metavar="TABLE", help="true places, as for evaluate")
     fit.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the calibrated bundle goes")
+    fit.add_argument("--index", metavar="DIR", help=(
+        "search it as geotag --index does; radii and probabilities are then stated with it alone"))  # fmt: skip
     fit.add_argument("--group-by", metavar="COLUMN", help=(
         "column of TABLE with the place or the user of an image (default: blocks of 0.25 degrees)"))  # fmt: skip
     add_address(fit)
@@ -99,6 +101,6 @@ def _bundle_calibrate(arguments: argparse.Namespace) -> None:
     with connected(arguments.address) as resources:
         place = plan(resources["CPU"], resources.get("GPU", 0))
         inputs = tuple(arguments.inputs)
-        by = arguments.views_by, arguments.group_by
+        by = arguments.views_by, arguments.group_by, arguments.index
         print(calibrate(arguments.bundle, inputs, arguments.truth, arguments.output, place, *by))
     print(f"bundle: {arguments.output}")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64
 
+from geo_ray.data.run.preparation import find_index, other_index
 from geo_ray.data.runner import apply_graph, fetch_inputs, fitted, rows_per_block
 from geo_ray.data.sources import Input, input_blocks, list_inputs, num_views
 from geo_ray.errors import InputError
@@ -27,11 +28,14 @@ from geo_ray.evaluation.matching import match
 from geo_ray.evaluation.refinement import CHOICES, fitted_fields, known_images
 from geo_ray.evaluation.tables import Predictions, read_truth
 from geo_ray.geo.metrics import weighted_median
+from geo_ray.index.merge import Sharded
+from geo_ray.index.shard import Searcher
 from geo_ray.models.bundle import CALIBRATION, Bundle, Parameters, open_bundle
 from geo_ray.models.bundle_writing import copy_bundle
 from geo_ray.models.naming import open_naming
 from geo_ray.pipeline.graph import calibration_graph, embedding_graph
 from geo_ray.remote.place import Place
+from geo_ray.remote.shard_files import open_source
 
 MIN_PLACES = 20  # below it a radius of 90 % is one place's error
 
@@ -44,15 +48,18 @@ def calibrate(
     place: Place,
     views_by: str | None = None,
     group_by: str | None = None,
+    index: str | None = None,
 ) -> str:
     """Write a copy of a bundle that is fitted to these images, on the connected Ray; returns a sentence on it.
 
     Fitted are radii, probabilities and the test of likeness, and of a bundle of cells the refinement before them. The
     images should be like those to be answered, and none that the model was trained on. Every place has one vote: a
-    block of 0.25 degrees, or what the column ``group_by`` of the truth says. Raises ``InputError`` where answered
-    images of fewer than ``MIN_PLACES`` places are known.
+    block of 0.25 degrees, or what the column ``group_by`` of the truth says. ``index`` is the address of an index that
+    is searched in place of the bundle's own; what is stated then holds with ``geotag --index`` alone. Raises
+    ``InputError`` where answered images of fewer than ``MIN_PLACES`` places are known.
     """
     bundle, truth = open_bundle(bundle_ref), read_truth(truth_path, group_by)
+    shards = find_index(index, bundle) if index else None
     table = _answers(bundle, list_inputs(inputs, views_by), place)
     ids = Predictions(path=", ".join(inputs), table=table.select(["image_id"]), dataset=None, manifest={},
                       finished=True)  # fmt: skip
@@ -67,11 +74,18 @@ def calibrate(
     columns = {name: values[pairs.prediction_rows] for name, values in columns.items()}
     parameters = bundle.parameters
     if bundle.kind == "cells":
-        parameters, columns = _refined(bundle, columns, latlon, groups)
+        searcher = None if shards is None else Sharded([open_source(one) for one in shards.shards], shards.owners)
+        parameters, columns = _refined(bundle, columns, latlon, groups, searcher)
     known = known_answers(open_naming(bundle), columns, latlon, groups)
-    calibration = json.dumps(dataclasses.asdict(fit_calibration(known)), indent=1) + "\n"
+    calibration = dataclasses.replace(fit_calibration(known), index=other_index(shards, bundle))
     provenance = {"calibrated_on": {"images": len(known), "places": groups.count, "grouped_by": groups.described}}
-    copy_bundle(bundle, output, parameters, {CALIBRATION: calibration}, provenance)
+    copy_bundle(
+        bundle,
+        output,
+        parameters,
+        {CALIBRATION: json.dumps(dataclasses.asdict(calibration), indent=1) + "\n"},
+        provenance,
+    )
     return f"{pairs.describe()}; {_summary(known)}; {parameters}"
 
 
@@ -90,10 +104,14 @@ def _array(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _refined(
-    bundle: Bundle, columns: Mapping[str, np.ndarray], latlon: Float64[np.ndarray, "n 2"], groups: Groups
+    bundle: Bundle,
+    columns: Mapping[str, np.ndarray],
+    latlon: Float64[np.ndarray, "n 2"],
+    groups: Groups,
+    searcher: Searcher | None,
 ) -> tuple[Parameters, dict[str, np.ndarray]]:
     """The refinement that suits the images best, and what it locates."""
-    images = known_images(bundle, columns["image_features"], latlon, groups.weights)
+    images = known_images(bundle, columns["image_features"], latlon, groups.weights, searcher)
     start = bundle.refinement
     best = images.fit(start, {name: CHOICES[name] for name in fitted_fields(start)})
     return best, images.located(best)

@@ -144,8 +144,9 @@ def known_images(
     features: Float32[np.ndarray, "N D"],
     latlon: Float64[np.ndarray, "N 2"],
     weights: Float64[np.ndarray, "N"] | None = None,
+    searcher: Searcher | None = None,
 ) -> KnownImages:
-    """Images for fitting a bundle of cells, with its head, its cells and its index."""
+    """Images for fitting a bundle of cells, with its head, its cells and its index, or what searches another."""
     weight, bias = read_head(bundle)
     return KnownImages(
         features=features,
@@ -153,6 +154,6 @@ def known_images(
         weight=weight,
         bias=bias,
         centers=read_partition(bundle.path(CELLS)).centers,
-        searcher=open_shard(bundle.path(INDEX)),
+        searcher=searcher or open_shard(bundle.path(INDEX)),
         weights=weights,
     )

@@ -140,13 +140,17 @@ class Likeness:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """All of these; ``num_places`` is how many groups of images they were fitted on."""
+    """All of these; ``num_places`` is how many groups of images they were fitted on.
+
+    ``index`` names the index that was searched, empty where it was the bundle's own.
+    """
 
     radius: RadiusCalibration
     probability: ProbabilityCalibration
     likeness: Likeness
     num_images: int
     num_places: int
+    index: str = ""
 
 
 def read_calibration(values: dict[str, Any]) -> Calibration:
@@ -162,4 +166,5 @@ def read_calibration(values: dict[str, Any]) -> Calibration:
         ),
         num_images=values["num_images"],
         num_places=values["num_places"],
+        index=values.get("index", ""),
     )

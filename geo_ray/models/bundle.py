@@ -136,6 +136,11 @@ class Bundle:
             "with_hubness": self.refinement.measure == "csls",
         }
 
+    def calibrated_with(self, index: str = "") -> bool:
+        """Whether it was calibrated with the index of this name, or (empty) with its own."""
+        calibration = self.calibration()
+        return calibration is not None and calibration.index == index
+
     def calibration(self) -> Calibration | None:
         """What an answer's numbers mean; None where that was never fitted. ``BundleError`` where it can't be read."""
         path = self.path(CALIBRATION)

@@ -178,19 +178,21 @@ def graph_of(
     micro_batch: int | None = None,
     min_probability: float | None = None,
     max_radius_km: float | None = None,
-    calibrated: bool = True,
+    index: str = "",
 ) -> Graph:
     """The graph of a bundle; ``top_k`` is how many candidates to report (default: at most 5).
 
     An item has up to ``num_views`` images of at most ``max_pixels``, and the tower computes in ``dtype``, so many at
     once (see ``encoder_stages``). ``exif`` says what becomes of photos whose EXIF has a position: nothing is read
-    (``ignore``), they are left out (``skip``), or answered beside it (``compare``: three more columns). For the last
-    three see ``Describe``. Raises ``InputError`` for a ``top_k`` that the bundle can't fill, and where radii are to be
-    looked at that were never calibrated.
+    (``ignore``), they are left out (``skip``), or answered beside it (``compare``: three more columns). For
+    ``min_probability`` and ``max_radius_km`` see ``Describe``. ``index`` names the index that is searched in place of
+    the bundle's own: what was not calibrated with it is not stated. Raises ``InputError`` for a ``top_k`` that the
+    bundle can't fill, and where radii are to be looked at that were never calibrated.
     """
     check_floor(min_probability, max_radius_km)
-    if max_radius_km is not None and not (calibrated and bundle.calibration()):
-        why = "" if calibrated else " with another index"
+    calibrated = bundle.calibrated_with(index)
+    if max_radius_km is not None and not calibrated:
+        why = " with this index" if bundle.calibration() else ""
         raise InputError(
             f"bundle {bundle.ref} has no radii{why} that --max-radius-km could look at; calibrate it first"
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from geo_ray.data.run.block_reader import MAX_PIXEL_BYTES, MAX_RAW_BYTES
-from geo_ray.data.run.preparation import GeotagJob, GeotagOptions, is_own
+from geo_ray.data.run.preparation import GeotagJob, GeotagOptions, other_index
 from geo_ray.data.sources import Sources, open_sources
 from geo_ray.data.sources.left_out import left_out_text
 from geo_ray.data.terminal import bundle_text
@@ -56,7 +56,7 @@ def plan_text(job: GeotagJob, place: Place) -> str:
         if job.index
         else ""
     )
-    if job.index and not is_own(job.index, job.bundle):
+    if job.index and job.bundle.calibration() and not job.bundle.calibrated_with(other_index(job.index, job.bundle)):
         index += "; no radii, as the bundle was not calibrated with this index"
     return (
         f"{bundle_text(job.bundle)}\ninputs: {sources}; blocks of at most {job.work.rows_per_block} images; "

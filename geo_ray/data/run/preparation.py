@@ -6,7 +6,7 @@ from geo_ray.data.record.ledger import Ledger, RunKey
 from geo_ray.data.run.block_reader import rows_per_block
 from geo_ray.data.sources import SourceOptions, Sources, open_sources
 from geo_ray.errors import InputError
-from geo_ray.index.index_folder import check_info, read_info
+from geo_ray.index.index_folder import IndexInfo, check_info, read_info
 from geo_ray.models.bundle import INDEX, Bundle, open_bundle
 from geo_ray.pipeline.graph import Graph, check_exif, check_floor, embedding_graph, graph_of
 from geo_ray.remote.shard_files import ShardSet, find_shards
@@ -101,8 +101,8 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
         graph = embedding_graph(bundle, views, options.dtype, *encoding, with_hashes=options.hashes)
     else:
         encoding, floor = (options.max_pixels, options.micro_batch), (options.min_probability, options.max_radius_km)
-        calibrated = index is None or is_own(index, bundle)
-        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, *encoding, *floor, calibrated)
+        searched = other_index(index, bundle)
+        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, *encoding, *floor, index=searched)
     ledger = Ledger(options.output)
     few, all_counted = _count_few(sources)
     pixel_bytes = views * 3 * bundle.encoder.image_size**2
@@ -160,11 +160,22 @@ def _count_few(sources: Sources) -> tuple[int, bool]:
     return num_rows, True
 
 
-def is_own(index: ShardSet, bundle: Bundle) -> bool:
-    """Whether an index has the members of the bundle's own, by their number and kind: only split, or copied."""
-    own = read_info(bundle.path(INDEX))
-    names = ("num_members", "num_prototypes", "num_features", "dtype", "metric")
-    return all(getattr(index.whole, name) == getattr(own, name) for name in names)
+def other_index(index: ShardSet | None, bundle: Bundle) -> str:
+    """A name for the members of an index that is searched in place of the bundle's own; empty where it is that one.
+
+    It goes by their number and kind, as splitting and copying leave them.
+    """
+    if index is None:
+        return ""
+    name, own = (_members_text(info) for info in (index.whole, read_info(bundle.path(INDEX))))
+    return "" if name == own else name
+
+
+def _members_text(info: IndexInfo) -> str:
+    return (
+        f"{info.num_members} members, {info.num_prototypes} prototypes of {info.num_features} in {info.dtype}, "
+        f"by {info.metric}"
+    )
 
 
 def find_index(address: str, bundle: Bundle) -> ShardSet:

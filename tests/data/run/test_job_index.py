@@ -7,14 +7,24 @@ import sys
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from geo_ray.benchmarks.crops import IMAGES, TRUTH
+from geo_ray.benchmarks.crops import write_crops as write_known
+from geo_ray.cells.labels import nearest_centers
+from geo_ray.cells.partition_file import read_partition
+from geo_ray.data.calibrate import calibrate
 from geo_ray.data.run.job import geotag
+from geo_ray.data.run.plan import plan_text
 from geo_ray.data.run.preparation import GeotagOptions, find_index, prepare
+from geo_ray.datasets import earth
 from geo_ray.errors import BundleError, InputError, OutputError
+from geo_ray.evaluation.tables import read_predictions
 from geo_ray.index.index_folder import read_index, write_index
+from geo_ray.index.prototypes import Clustering, build_index
 from geo_ray.index.split import split_index
-from geo_ray.models.bundle import INDEX, open_bundle
+from geo_ray.models.bundle import CELLS, INDEX, open_bundle
 from geo_ray.remote.place import Place
 from tests.crops import write_crops
 from tests.data.shard_killing import kill_a_shard, once_searching, same_answers
@@ -86,6 +96,41 @@ def test_another_index_is_another_run(crops, shards, tmp_path):
     prepare(GeotagOptions(inputs=(str(crops),), output=str(tmp_path)))
     with pytest.raises(OutputError, match=r"another run's results .index '' there, '[0-9a-f]{16}' asked"):
         prepare(GeotagOptions(inputs=(str(crops),), output=str(tmp_path), index=str(shards), resume=True))
+
+
+def test_what_is_stated_holds_for_the_index_that_was_calibrated_with(tmp_path, ray_session):
+    """Another index states nothing; calibrated with it, the bundle states radii with it, and nothing with its own."""
+    rng = np.random.default_rng(3)
+    latlon = earth.locations()[rng.choice(len(earth.locations()), 60, replace=False)]
+    write_known(tmp_path / "known", latlon, rng)
+    images, truth = str(tmp_path / "known" / IMAGES), str(tmp_path / "known" / TRUTH)
+    bundle = open_bundle("earth-tiny")
+    features = rng.normal(size=(3000, 128)).astype(np.float32)
+    places = earth.locations()[rng.choice(len(earth.locations()), 3000, replace=False)]
+    partition = read_partition(bundle.path(CELLS))
+    other = build_index(features / np.linalg.norm(features, axis=1, keepdims=True), places,
+                        nearest_centers(places, partition), len(partition), Clustering(noise="nearest"),
+                        encoder_fingerprint=bundle.encoder_fingerprint)  # fmt: skip
+    write_index(replace(other, filed_by=bundle.filed_by, partition_digest=bundle.partition_digest), tmp_path / "index")
+    split_index(tmp_path / "index", 2, tmp_path / "shards")
+    said = calibrate("earth-tiny", (images,), truth, tmp_path / "b", PLACE, index=str(tmp_path / "shards"))
+    assert "60 images matched" in said
+    assert open_bundle(str(tmp_path / "b")).calibration().index == "3000 members, " + said_of(other)
+    for folder, index, states in (("b", "shards", True), ("b", "index", True), ("b", None, False)):
+        searched = {} if index is None else {"index": str(tmp_path / index)}
+        output = tmp_path / f"with {index}"
+        options = GeotagOptions(inputs=(images,), output=str(output), bundle=str(tmp_path / folder), **searched)
+        job = prepare(options)
+        assert ("no radii" in plan_text(job, PLACE)) == (not states and index is not None)
+        geotag(job, replace(PLACE, num_index_shards=job.num_index_shards))
+        radii = read_predictions(output).numbers("radius_km_90")
+        assert np.isfinite(radii).any() == states
+    options = GeotagOptions(inputs=(images,), output=str(tmp_path / "o"), index=str(tmp_path / "shards"))
+    assert "not calibrated with this index" in plan_text(prepare(options), PLACE)
+
+
+def said_of(index):
+    return f"{len(index.prototype_latlon)} prototypes of 128 in {index.member_features.dtype}, by {index.metric}"
 
 
 def test_an_index_of_something_else_is_named_before_any_work(crops, shards, tmp_path):
