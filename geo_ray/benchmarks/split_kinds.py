@@ -11,6 +11,7 @@ whole units.
 import argparse
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from geo_ray.cli import main as geo_ray
 from geo_ray.datasets.splits import SplitKind, units_of
 from geo_ray.errors import GeoRayError
 from geo_ray.evaluation.bootstrap import groups_by_column
-from geo_ray.evaluation.comparison import load
+from geo_ray.evaluation.comparison import Comparison, compare, load
 from geo_ray.evaluation.evaluate import INTERVALS, evaluate
 from geo_ray.geo.metrics import weighted_median
-from geo_ray.geo.sphere import EARTH_RADIUS_KM, unit_vectors
+from geo_ray.geo.sphere import EARTH_RADIUS_KM, great_circle_km, unit_vectors
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.recipes.earth_tiny import earth_tiny
 from geo_ray.remote.runtime import connected
@@ -54,7 +55,8 @@ def measure(config: TrainConfig, encoder: EncoderSpec, output: Path, num_images:
     arguments = ["geotag", str(output / IMAGES), "--bundle", str(output / "bundle"), "--address", "local"]
     if code := geo_ray([*arguments, "--output", str(output / "answers")]):
         raise GeoRayError(f"geotag ended with code {code}")
-    metrics = evaluate(*load(output / "answers", output / TRUTH, UNIT))["by_place"]
+    predictions, truth = load(output / "answers", output / TRUTH, UNIT)
+    metrics = evaluate(predictions, truth)["by_place"]
     chord, _ = cKDTree(unit_vectors(training)).query(unit_vectors(test))
     known_km = 2 * EARTH_RADIUS_KM * np.arcsin(np.clip(chord / 2, 0, 1))
     return {
@@ -64,29 +66,46 @@ def measure(config: TrainConfig, encoder: EncoderSpec, output: Path, num_images:
         "num_images": len(test),
         "num_units": metrics["num_places"],
         "nearest_known_km": weighted_median(known_km, groups_by_column(units, UNIT).weights),
+        "shuffled_median_km": shuffled_median_km(compare(predictions, truth)),
         "metrics": metrics,
     }
+
+
+def shuffled_median_km(comparison: Comparison, seed: int = 0) -> float:
+    """The median error by place where every image has another's answer: what knowing nothing of an image gives."""
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(comparison.answered))
+    error_km = great_circle_km(comparison.true_latlon[comparison.answered], comparison.latlon[rows])
+    return weighted_median(error_km, comparison.groups.weights[comparison.answered])
+
+
+COLUMNS = ("split", "trained on", "units", "nearest known", "median error", "(95 % interval)", "answers shuffled")
+WIDTHS = (10, 11, 7, 15, 14, 22, 18)
 
 
 def row_text(row: dict[str, Any]) -> str:
     """A row of the table."""
     metrics = row["metrics"]
     low, high = metrics[INTERVALS]["median_error_km"]
-    shares = "".join(f"{metrics['accuracy_at_km'][km]:9.1%}" for km in SHARES_KM)
-    coverage = "".join(f"{metrics['radius_coverage'][share] or float('nan'):9.1%}" for share in ("50", "90"))
-    return (
-        f"{row['split']:10}{row['num_training_places']:8,}{row['num_units']:7,}{row['nearest_known_km']:11.1f} km"
-        f"{metrics['median_error_km']:9.1f} km ({low:,.1f} to {high:,.1f}){shares}{metrics['country_accuracy']:10.1%}"
-        f"{coverage}{1 - metrics['radius_stated']:10.1%}"
-    )
+    distances = f"{row['nearest_known_km']:,.1f} km", f"{metrics['median_error_km']:,.1f} km"
+    cells = (row["split"], f"{row['num_training_places']:,}", f"{row['num_units']:,}", *distances,
+             f"({low:,.1f} to {high:,.1f})", f"{row['shuffled_median_km']:,.0f} km")  # fmt: skip
+    covered = [metrics["radius_coverage"][share] for share in ("50", "90")]
+    shares = [metrics["accuracy_at_km"][km] for km in SHARES_KM]
+    shares += [metrics["country_accuracy"], *covered, 1 - metrics["radius_stated"]]
+    return _line(cells, [f"{np.nan if share is None else share:.1%}" for share in shares])
 
 
 def head_text() -> str:
     """What stands above the rows."""
-    shares = "".join(f"{f'{km} km':>9}" for km in SHARES_KM)
+    return _line(COLUMNS, [*(f"{km} km" for km in SHARES_KM), "country", "in 50 %", "in 90 %", "unlike"])
+
+
+def _line(cells: Sequence[str], shares: Sequence[str]) -> str:
+    first = f"{cells[0]:<{WIDTHS[0]}}"
     return (
-        f"{'split':10}{'trained':>8}{'units':>7}{'nearest known':>14}{'median error':>12}{'':18}{shares}{'country':>10}"
-        f"{'in 50 %':>9}{'in 90 %':>9}{'unlike':>10}"
+        first
+        + "".join(f"{cell:>{width}}" for cell, width in zip(cells[1:], WIDTHS[1:], strict=True))
+        + "".join(f"{share:>9}" for share in shares)
     )
 
 
