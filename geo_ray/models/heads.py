@@ -20,6 +20,21 @@ class GeocellHead(nn.Linear):
         return super().forward(features * self.FEATURE_SCALE)
 
 
+MAX_LOGIT_SCALE = 100.0
+
+
+@torch.no_grad()
+def limit_logit_scale(model: nn.Module) -> None:
+    """Keep the learned ``log_logit_scale`` of a model at CLIP's cap or below, after a step of the optimiser.
+
+    A limit inside the forward pass would have no gradient at the cap, where published weights are: they would never
+    leave it.
+    """
+    for name, parameter in model.named_parameters():
+        if name.rpartition(".")[2] == "log_logit_scale":
+            parameter.clamp_(max=math.log(MAX_LOGIT_SCALE))
+
+
 class GeocellModel(nn.Module):
     """An image tower, a geocell head, and the contrastive loss's learned scale."""
 
@@ -32,6 +47,6 @@ class GeocellModel(nn.Module):
     def forward(
         self, pixels: Float[torch.Tensor, "B 3 S S"]
     ) -> tuple[Float[torch.Tensor, "B D"], Float[torch.Tensor, "B C"], Float[torch.Tensor, ""]]:
-        """Features of length one, cell logits, and the logit scale (inverse temperature, at most 100 as in CLIP)."""
+        """Features of length one, cell logits, and the logit scale (inverse temperature; see ``limit_logit_scale``)."""
         features = nn.functional.normalize(self.tower(pixels).float(), dim=1)
-        return features, self.head(features), self.log_logit_scale.exp().clamp(max=100.0)
+        return features, self.head(features), self.log_logit_scale.exp()

@@ -30,9 +30,10 @@ def haversine_targets(
 ) -> Float[torch.Tensor, "B C"]:
     """Smoothed labels exp(-(d_i - d_ref) / tau) for a point and every cell's centre (PIGEON, eq. 2).
 
-    ``reference`` is whose distance is subtracted: the nearest centre's, as PIGEON's code does (targets are at most 1),
-    or the true cell's, as the paper writes (a nearer centre then gets more than 1). ``normalize`` makes each row sum to
-    1, so that dense regions do not weigh more; the paper and its code do not. The reference then cancels.
+    ``reference`` is whose distance is subtracted: the nearest centre's, as PIGEON's code does, or the true cell's, as
+    the paper writes. A centre that is nearer than the true cell's gets 1, as that does: the paper's formula has no
+    bound there, and one place near a far cell's edge would outweigh all others. ``normalize`` makes each row sum to 1,
+    so that dense regions do not weigh more; the paper and its code do not. The reference then cancels.
     """
     distance = great_circle_km(latlon, cell_latlon)
     if normalize:
@@ -41,7 +42,7 @@ def haversine_targets(
         base = distance.min(dim=1, keepdim=True).values
     else:
         base = distance.gather(1, cells.long()[:, None])
-    return torch.exp(-(distance - base) / tau_km).float()
+    return torch.exp(-(distance - base).clamp(min=0) / tau_km).float()
 
 
 def soft_cross_entropy(
@@ -66,20 +67,3 @@ def place_contrastive(
     """
     targets = torch.softmax(-distance_km / sigma_km, dim=1).float()
     return soft_cross_entropy(logit_scale * anchors @ others.T, targets)
-
-
-def image_text_contrastive(
-    image_features: Float[torch.Tensor, "B D"],
-    text_features: Float[torch.Tensor, "B D"],
-    captions: Int[torch.Tensor, "B"],
-    logit_scale: Float[torch.Tensor, ""],
-) -> Float[torch.Tensor, ""]:
-    """CLIP's symmetric InfoNCE of images and their captions (Radford et al. 2021, fig. 3).
-
-    Pairs of equal number in ``captions`` have the same caption and share the target (UniCL, Yang et al. 2022, eq. 3 and
-    4), or an image would be pushed away from what describes it. Features must have length 1.
-    """
-    same = (captions[:, None] == captions).float()
-    targets = same / same.sum(dim=1, keepdim=True)
-    logits = logit_scale * image_features @ text_features.T
-    return (soft_cross_entropy(logits, targets) + soft_cross_entropy(logits.T, targets)) / 2

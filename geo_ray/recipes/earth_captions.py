@@ -10,7 +10,7 @@ def earth_captions() -> tuple[CaptionConfig, EncoderSpec]:
     No crop is centred in a held-out country; those of its neighbours show its edges. With ``apart_km=300`` not a pixel
     of it is seen, and the image tower hardly knows where such a crop could lie.
     """
-    config = CaptionConfig(num_steps=1300, apart_km=0.0)
+    config = CaptionConfig(num_steps=1300, apart_km=0.0, positives="equal")
     encoder = EncoderSpec(
         architecture=config.tower, image_size=config.image_size, num_features=config.num_features, micro_batch=16
     )

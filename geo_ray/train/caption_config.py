@@ -1,7 +1,9 @@
 """The complete settings of one training run of a small CLIP on overhead crops with captions."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from geo_ray.models.contrastive import Contrast
 from geo_ray.train.config import LoopConfig
 
 SHARES = ("town_share", "region_share", "country_share", "subregion_share")
@@ -37,7 +39,19 @@ class CaptionConfig(LoopConfig):
     rotation_degrees: float = 10.0
     strength: float = 0.25  # of the augmentation, from 0 to 1
 
+    # Which captions count as an image's own: all that say nothing but what is true of it, or those equal to its own.
+    positives: Literal["subsumed", "equal"] = "subsumed"
+    negatives: Literal["global", "local"] = "global"  # of all workers, or of each worker's own pairs
+    loss: Literal["infonce", "sigmoid"] = "infonce"
+    reference_size: int = 0  # pairs that are contrasted at a time, as in a paper's batch on one GPU; 0: all
+    chunk: int = 1024  # rows that are compared at once
+
     towns_per_label: int = 30
+
+    @property
+    def contrast(self) -> Contrast:
+        """How pairs are told apart."""
+        return Contrast(loss=self.loss, negatives=self.negatives, reference_size=self.reference_size, chunk=self.chunk)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +59,9 @@ class CaptionConfig(LoopConfig):
         for name in ("apart_km", "draw"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        if self.positives not in ("subsumed", "equal"):
+            raise ValueError(f"positives={self.positives!r} must be 'subsumed' or 'equal'")
+        _ = self.contrast  # checks its own
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be from 0 to 1")

@@ -1,11 +1,20 @@
 """Captions of places after StreetCLIP's template, with parts left out at random as PIGEON does."""
 
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
+from jaxtyping import Int64
 
 from geo_ray.atlas.geonames import english_names
 from geo_ray.atlas.subregions import subregions
+from geo_ray.models.contrastive import NOTHING
 from geo_ray.train.caption_config import CaptionConfig
 from geo_ray.train.held_out import NamedPlaces
+
+PARTS = ("town", "region", "country", "subregion")  # of a caption
+TOWN, REGION, COUNTRY, SUBREGION = range(len(PARTS))
 
 # Countries whose name takes an article in a sentence.
 WITH_ARTICLE = frozenset(
@@ -36,18 +45,42 @@ def place_caption(*, town: str = "", region: str = "", country: str = "", subreg
     return " ".join(parts) + "."
 
 
-def draw_captions(places: NamedPlaces, config: CaptionConfig, rng: np.random.Generator) -> list[str]:
-    """A caption for each place, its parts left out at random by the shares of ``config``."""
+@dataclass(frozen=True, kw_only=True)
+class Captions:
+    """Captions of places, what is true of each place and what its caption says of it, as numbers: (n, parts).
+
+    A number is that of a text, wherever it is drawn; ``NOTHING`` is a part that is unknown or not named.
+    """
+
+    texts: list[str]
+    true: Int64[np.ndarray, "n p"]
+    said: Int64[np.ndarray, "n p"]
+
+
+def draw_captions(places: NamedPlaces, config: CaptionConfig, rng: np.random.Generator) -> Captions:
+    """A caption for each place, its parts left out at random by the shares of ``config``.
+
+    One that would name nothing names the country. With ``positives="equal"`` the whole caption is the one part.
+    """
     shares = (config.town_share, config.region_share, config.country_share, config.subregion_share)
+    parts = [
+        (town, region, country_words(country), subregions().get(country, ""))
+        for town, region, country in zip(places.towns, places.regions, places.countries, strict=True)
+    ]
+    true = np.array([[number_of(text) for text in row] for row in parts], np.int64).reshape(len(parts), len(shares))
     kept = rng.random((len(places), len(shares))) < shares
-    names = zip(places.towns, places.regions, places.countries, kept.tolist(), strict=True)
-    return [_caption(town, region, country, parts) for town, region, country, parts in names]
+    kept[:, COUNTRY] |= ~(kept & (true != NOTHING))[:, [TOWN, REGION, SUBREGION]].any(axis=1)
+    texts = [
+        place_caption(**{name: text if keep else "" for name, text, keep in zip(PARTS, row, keeps, strict=True)})
+        for row, keeps in zip(parts, kept.tolist(), strict=True)
+    ]
+    if config.positives == "equal":
+        whole = np.array([number_of(text) for text in texts], np.int64)[:, None]
+        return Captions(texts=texts, true=whole, said=whole)
+    return Captions(texts=texts, true=true, said=np.where(kept, true, NOTHING))
 
 
-def _caption(town: str, region: str, country: str, kept: list[bool]) -> str:
-    """The caption with the parts kept, or the country alone where that would leave nothing."""
-    given = (town, region, country_words(country), subregions().get(country, ""))
-    town, region, nation, subregion = (part if keep else "" for part, keep in zip(given, kept, strict=True))
-    if not (town or region or subregion):
-        nation = given[2]
-    return place_caption(town=town, region=region, country=nation, subregion=subregion)
+@lru_cache(maxsize=100_000)
+def number_of(text: str) -> int:
+    """A number for a text, the same in every process; ``NOTHING`` for an empty one."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest()) + 1 if text else NOTHING

@@ -19,7 +19,7 @@ from torch import nn
 
 from geo_ray.datasets import earth
 from geo_ray.geo.blocks import block_ids
-from geo_ray.models.losses import image_text_contrastive
+from geo_ray.models.contrastive import Contrast, image_text_contrastive
 from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 from geo_ray.train.augment import augment
 from geo_ray.train.caption_config import CaptionConfig
@@ -66,10 +66,10 @@ class ContrastiveModel(nn.Module):
     def forward(
         self, pixels: Float[torch.Tensor, "B 3 S S"], tokens: Int[torch.Tensor, "B T"]
     ) -> tuple[Float[torch.Tensor, "B D"], Float[torch.Tensor, "B D"], Float[torch.Tensor, ""]]:
-        """Image and text features of length one, and the logit scale (at most 100 as in CLIP)."""
+        """Image and text features of length one, and the logit scale (see ``heads.limit_logit_scale``)."""
         images = nn.functional.normalize(self.tower(pixels).float(), dim=1)
         texts = nn.functional.normalize(self.text(tokens).float(), dim=1)
-        return images, texts, self.log_logit_scale.exp().clamp(max=100.0)
+        return images, texts, self.log_logit_scale.exp()
 
 
 def tokenize(captions: list[str], context_length: int) -> Int[torch.Tensor, "B T"]:
@@ -87,11 +87,12 @@ def _tokenizer(context_length: int) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionBatch:
-    """Views (B, 3, S, S) in 0..1, their captions' tokens (B, T), and the number of each distinct caption (B)."""
+    """Views (B, 3, S, S) in 0..1, their captions' tokens (B, T), and what is true and said of them (B, P)."""
 
     pixels: torch.Tensor
     tokens: torch.Tensor
-    captions: torch.Tensor
+    true: torch.Tensor
+    said: torch.Tensor
 
 
 def country_weights(places: NamedPlaces) -> Float64[np.ndarray, "n"]:
@@ -119,22 +120,23 @@ def caption_batches(places: NamedPlaces, config: CaptionConfig, rank: int) -> It
         captions = draw_captions(drawn, config, rng)
         yield CaptionBatch(
             pixels=augment(pixels, generator, strength=config.strength),
-            tokens=tokenize(captions, config.context_length),
-            captions=torch.from_numpy(np.unique(captions, return_inverse=True)[1]),
+            tokens=tokenize(captions.texts, config.context_length),
+            true=torch.from_numpy(captions.true),
+            said=torch.from_numpy(captions.said),
         )
 
 
 def caption_losses(
-    model: nn.Module, batch: CaptionBatch, constants: tuple[tuple[float, ...], tuple[float, ...]]
+    model: nn.Module,
+    batch: CaptionBatch,
+    constants: tuple[tuple[float, ...], tuple[float, ...]],
+    contrast: Contrast | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The contrast between images and captions as ``total``, and the logit scale that it has reached.
-
-    Negatives are this worker's own, as in PIGEON's code.
-    """
+    """The contrast between images and captions as ``total``, and the logit scale that it has reached."""
     pixels = normalize(batch.pixels, *constants)
     with torch.autocast(pixels.device.type, torch.bfloat16):
         images, texts, logit_scale = model(pixels, batch.tokens)
-    total = image_text_contrastive(images, texts, batch.captions, logit_scale)
+    total = image_text_contrastive(images, texts, batch.true, batch.said, logit_scale, contrast)
     return {"total": total, "logit_scale": logit_scale}
 
 
@@ -155,4 +157,4 @@ def _losses(model: nn.Module, places: NamedPlaces, config: CaptionConfig) -> Ite
     device = ray.train.torch.get_device()
     for batch in caption_batches(places, config, ray.train.get_context().get_world_rank()):
         on_device = CaptionBatch(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
-        yield caption_losses(model, on_device, (CLIP_MEAN, CLIP_STD))
+        yield caption_losses(model, on_device, (CLIP_MEAN, CLIP_STD), config.contrast)

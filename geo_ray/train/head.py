@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
-from geo_ray.cells.labels import nearest_centers
 from geo_ray.cells.partition import Partition
 from geo_ray.models.losses import haversine_targets, soft_cross_entropy
 from geo_ray.train.config import TrainConfig
+from geo_ray.train.step import target_cells
 
 
 def fit_head(
@@ -25,7 +25,7 @@ def fit_head(
     arXiv 2109.01903).
     """
     x, places = torch.from_numpy(features), torch.from_numpy(latlon)
-    centers, cells = torch.from_numpy(partition.centers), torch.from_numpy(nearest_centers(latlon, partition))
+    centers, cells = torch.from_numpy(partition.centers), torch.from_numpy(target_cells(latlon, partition, config))
     weight, bias = (start[name].clone().requires_grad_() for name in ("weight", "bias"))
     batch = min(config.head_batch_size, len(x))
     num_steps = config.head_epochs * (len(x) // batch)

@@ -7,22 +7,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray.train
 import ray.train.torch
 import torch
-from jaxtyping import Float64, Int
 from safetensors.torch import save_file
 
-from geo_ray.cells.labels import cells_of
 from geo_ray.cells.partition import Partition
 from geo_ray.cells.partition_file import read_partition
-from geo_ray.models.heads import GeocellModel
+from geo_ray.models.heads import GeocellModel, limit_logit_scale
 from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 from geo_ray.models.towers import TOWERS
 from geo_ray.train.config import LoopConfig, TrainConfig
 from geo_ray.train.places import place_batches
-from geo_ray.train.step import batch_losses
+from geo_ray.train.step import batch_losses, target_cells
 
 WEIGHTS = "weights.safetensors"
 
@@ -68,6 +65,7 @@ def run_steps(model: torch.nn.Module, losses: Iterable[dict[str, torch.Tensor]],
         terms["total"].backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        limit_logit_scale(model)
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         for name, value in terms.items():
@@ -93,13 +91,6 @@ def _report(metrics: dict[str, float], final: torch.nn.Module | None) -> None:
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def true_cells(latlon: Float64[np.ndarray, "b 2"], partition: Partition, config: TrainConfig) -> Int[np.ndarray, "b"]:
-    """The cells of a batch's places where the targets depend on them, which normalised ones do not; else zeros."""
-    if config.target_reference == "true" and not config.normalize_targets:
-        return cells_of(latlon, partition)
-    return np.zeros(len(latlon), np.int64)
-
-
 def train_worker(settings: dict[str, Any]) -> None:
     """Train a geocell model on this rank's batches.
 
@@ -118,7 +109,7 @@ def geocell_losses(
     device = ray.train.torch.get_device()
     cell_latlon = torch.from_numpy(partition.centers).to(device)
     for batch in place_batches(config, ray.train.get_context().get_world_rank()):
-        cells = torch.from_numpy(true_cells(batch.latlon.numpy(), partition, config)).to(device)
+        cells = torch.from_numpy(target_cells(batch.latlon.numpy(), partition, config)).to(device)
         on_device = dataclasses.replace(
             batch, first=batch.first.to(device), second=batch.second.to(device), latlon=batch.latlon.to(device)
         )

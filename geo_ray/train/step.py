@@ -1,7 +1,11 @@
 """One training step: the losses of a batch of places."""
 
+import numpy as np
 import torch
+from jaxtyping import Float64, Int
 
+from geo_ray.cells.labels import cells_of
+from geo_ray.cells.partition import Partition
 from geo_ray.models.losses import great_circle_km, haversine_targets, place_contrastive, soft_cross_entropy
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.places import PlaceBatch
@@ -40,3 +44,10 @@ def batch_losses(
         + place_contrastive(second, first, apart, logit_scale, config.sigma_km)
     ) / 2
     return {"cells": in_cells, "places": in_places, "total": in_cells + config.contrastive_weight * in_places}
+
+
+def target_cells(latlon: Float64[np.ndarray, "b 2"], partition: Partition, config: TrainConfig) -> Int[np.ndarray, "b"]:
+    """The cells of a batch's places where the targets depend on them, which normalised ones do not; else zeros."""
+    if config.target_reference == "true" and not config.normalize_targets:
+        return cells_of(latlon, partition)
+    return np.zeros(len(latlon), np.int64)

@@ -53,19 +53,19 @@ def model():
 def test_batches_follow_seed_and_rank(small_earth, places):
     first, again, other = (list(itertools.islice(caption_batches(places, CONFIG, rank), 2)) for rank in (0, 0, 1))
     for batch, same in zip(first, again, strict=True):
-        for name in ("pixels", "tokens", "captions"):
+        for name in ("pixels", "tokens", "true", "said"):
             assert torch.equal(getattr(batch, name), getattr(same, name))
         assert batch.pixels.shape == (16, 3, 16, 16)
-        assert len(batch.tokens) == len(batch.captions) == 16
+        assert len(batch.tokens) == len(batch.true) == len(batch.said) == 16
         assert 0 <= batch.pixels.min() <= batch.pixels.max() <= 1
     assert not torch.equal(first[0].pixels, other[0].pixels)
     assert not torch.equal(first[0].pixels, first[1].pixels)
 
 
-def test_equal_captions_have_equal_numbers(small_earth, places):
+def test_equal_captions_say_the_same(small_earth, places):
     batch = next(caption_batches(places, CONFIG, 0))
     for a, b in itertools.combinations(range(16), 2):
-        assert torch.equal(batch.tokens[a], batch.tokens[b]) == bool(batch.captions[a] == batch.captions[b])
+        assert torch.equal(batch.tokens[a], batch.tokens[b]) == torch.equal(batch.said[a], batch.said[b])
 
 
 def test_a_countrys_weight_is_the_root_of_its_blocks(places):
@@ -133,6 +133,6 @@ def test_the_loss_compares_an_image_with_its_own_caption(small_earth, places, on
         caption_losses(net, batch, CONSTANTS)["total"].backward()
         optimizer.step()
         optimizer.zero_grad()
-    crossed = CaptionBatch(pixels=batch.pixels.flip(0), tokens=batch.tokens, captions=batch.captions)
+    crossed = CaptionBatch(pixels=batch.pixels.flip(0), tokens=batch.tokens, true=batch.true, said=batch.said)
     own, others = (caption_losses(net, case, CONSTANTS)["total"].item() for case in (batch, crossed))
     assert own < others

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from geo_ray.cells.labels import cells_of
 from geo_ray.cells.partition import CellSizes
 from geo_ray.cells.rectangles import build_rectangles
-from geo_ray.models.heads import GeocellModel
+from geo_ray.models.heads import GeocellModel, limit_logit_scale
 from geo_ray.models.losses import haversine_targets, soft_cross_entropy
 from geo_ray.models.towers import ResidualTower
 from geo_ray.train.config import TrainConfig
@@ -109,3 +110,15 @@ def test_pixels_are_normalized():
     normalized = normalize(pixels, *CONSTANTS)
     torch.testing.assert_close(normalized * std + mean, pixels)
     assert normalized.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_logit_scale_leaves_the_cap_again():
+    """A published checkpoint lies at CLIP's cap: it must have a gradient there, and never go above."""
+    model = GeocellModel(torch.nn.Flatten(), 12, 3)
+    with torch.no_grad():
+        model.log_logit_scale.fill_(5.0)
+    limit_logit_scale(model)
+    assert model.log_logit_scale.item() == pytest.approx(math.log(100), rel=1e-6)
+    _, _, scale = model(torch.rand(2, 3, 2, 2))
+    scale.backward()
+    assert model.log_logit_scale.grad.item() == pytest.approx(100, rel=1e-4)
