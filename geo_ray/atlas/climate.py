@@ -86,6 +86,6 @@ def _raster() -> UInt8[np.ndarray, "h w"]:
         values = np.array(image)
     numbers = np.full(256, len(ZONES), np.uint8)
     numbers[1 : len(RASTER_ZONES) + 1] = [list(ZONES).index(zone) for zone in RASTER_ZONES]
-    zones = numbers[values]
+    zones: UInt8[np.ndarray, "h w"] = numbers[values]
     zones[: int((90 - NORTHERNMOST_LAND) / 180 * len(zones))] = len(ZONES)
     return zones

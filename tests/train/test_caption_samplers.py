@@ -84,7 +84,8 @@ def test_every_zone_has_words(zone):
 
 def test_views_face_around_from_the_heading():
     assert [facing(80.0, view, 4) for view in range(4)] == ["east", "south", "west", "north"]
-    assert [facing(degrees, 0, 4) for degrees in (0.0, 45.0, 45.1, 135.0, 135.1, 225.0, 225.1, 315.0, 315.1, -10.0)] == [
+    edges = (0.0, 45.0, 45.1, 135.0, 135.1, 225.0, 225.1, 315.0, 315.1, -10.0)
+    assert [facing(degrees, 0, 4) for degrees in edges] == [
         "north", "north", "east", "east", "south", "south", "west", "west", "north", "north",
     ]  # fmt: skip
     assert [facing(0.0, view, 5) for view in range(5)] == ["north", "east", "south", "south", "west"]
