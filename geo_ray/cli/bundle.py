@@ -11,12 +11,13 @@ from geo_ray.errors import InputError
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = command(commands, "bundle", _bundle, "look at bundles, make them of published weights", epilog="")
+    parser = command(commands, "bundle", _bundle, "look at bundles, make and calibrate them", epilog="")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     command(actions, "list", _bundle, "list the bundles that ship", epilog="")
     show = command(actions, "show", _bundle, "say what a bundle is, as JSON", epilog="")
     show.add_argument("bundle", nargs="?", help="name, folder or s3:// prefix")
     _add_bundle_import(actions)
+    _add_bundle_assemble(actions)
     fit = command(actions, "calibrate", _bundle_calibrate, "fit what answers state to images of known places",
                    epilog=(
         "The images: like those to be answered, and none that the model was trained on. Places count, not photos:\n"
@@ -60,6 +61,27 @@ def _add_bundle_import(actions: Any) -> None:
         "your own labels as CSV: name, parent, latitude, longitude, and text or template"))  # fmt: skip
 
 
+def _add_bundle_assemble(actions: Any) -> None:
+    parser = command(actions, "assemble", _bundle_assemble, "make a bundle of cells from parts of your own", epilog=(
+        "ENCODER is any bundle with the tower, as bundle import makes it. Its features make the index\n"
+        "(geo-ray embed, geo-ray index build --cells) and train the head.\n"
+        "example:\n"
+        "  geo-ray bundle assemble clip/ --cells cells.parquet --head head.safetensors --index index/ --output mine/\n"
+        "  geo-ray bundle calibrate mine/ known/ --truth known.csv --output mine-calibrated/"))  # fmt: skip
+    parser.add_argument("encoder", metavar="ENCODER", help="name, folder or s3:// prefix of a bundle")
+    parser.add_argument("--cells", required=True, type=Path, metavar="FILE", help="as geo-ray cells build writes")
+    parser.add_argument("--head", required=True, type=Path, metavar="FILE", help=(
+        "safetensors with weight (cells, features) and bias (cells)"))  # fmt: skip
+    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help=(
+        "as geo-ray index build writes without --shards"))  # fmt: skip
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder for the bundle")
+    parser.add_argument("--preset", choices=["pigeon", "pigeotto"], default="pigeon", help=(
+        "the refinement to start from (default: %(default)s); calibrate fits it"))  # fmt: skip
+    parser.add_argument("--description", default="", help="what the bundle is for (default: the encoder's)")
+    parser.add_argument("--licence", default="", help="of all parts together (default: the encoder's)")
+    parser.add_argument("--attribution", default="", help="whose data it rests on (default: the encoder's)")
+
+
 def _bundle(arguments: argparse.Namespace) -> None:
     from geo_ray.models.bundle import open_bundle, shipped_bundles
 
@@ -91,6 +113,33 @@ def _bundle_import(arguments: argparse.Namespace) -> None:
     bundle = open_bundle(str(arguments.output))
     print(f"bundle: {arguments.output} ({bundle.fingerprint}); licence: {bundle.licence}")
     print(f"try: geo-ray geotag photos/ --bundle {arguments.output} --output answers/")
+
+
+def _bundle_assemble(arguments: argparse.Namespace) -> None:
+    from geo_ray.index.refine import PRESETS
+    from geo_ray.models.bundle import open_bundle
+    from geo_ray.models.bundle_writing import Words, write_cells_bundle
+
+    encoder = open_bundle(arguments.encoder)
+    words = Words(
+        description=arguments.description or encoder.description,
+        licence=arguments.licence or encoder.licence,
+        attribution=arguments.attribution or encoder.attribution,
+        provenance={"encoder_of": encoder.fingerprint, "encoder": encoder.provenance},
+    )
+    write_cells_bundle(
+        arguments.output,
+        encoder=encoder,
+        cells=arguments.cells,
+        head=arguments.head,
+        index=arguments.index,
+        refinement=PRESETS[arguments.preset],
+        words=words,
+    )
+    print(f"bundle: {arguments.output} ({open_bundle(str(arguments.output)).fingerprint}); it states no radii until")
+    print(
+        f"geo-ray bundle calibrate {arguments.output} known/ --truth known.csv --output {arguments.output}-calibrated"
+    )
 
 
 def _bundle_calibrate(arguments: argparse.Namespace) -> None:

@@ -64,6 +64,14 @@ class Refinement:
             raise ValueError(f"refinement: gate={self.gate} must be above 0 and at most 1")
 
 
+# The papers' parameters (PIGEON, appendix B.4). Their temperatures belong to features of 1,024 numbers that were not
+# brought to length one; with other features ``geo-ray bundle calibrate`` finds what fits.
+PRESETS = {
+    "pigeon": Refinement(),
+    "pigeotto": Refinement(num_cells=40, temperature=0.6, max_distance_km=20100.0),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Matches:
     """What was found in each candidate cell; distances are Euclidean in feature space, inf where there is nothing."""

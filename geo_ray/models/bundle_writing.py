@@ -10,14 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import save_file
 
 from geo_ray.atlas.labels import Labels, write_labels
-from geo_ray.errors import OutputError
+from geo_ray.cells.partition_file import read_partition
+from geo_ray.errors import BundleError, OutputError
 from geo_ray.index.gallery import GallerySearch, write_gallery
+from geo_ray.index.index_folder import check_index
 from geo_ray.index.probe import Probing
+from geo_ray.index.refine import Refinement
 from geo_ray.models.bundle import (
+    CALIBRATION,
+    CELLS,
     GALLERY,
+    HEAD,
+    INDEX,
     LABEL_FEATURES,
     LABELS,
     WEIGHTS,
@@ -78,6 +87,44 @@ def write_gallery_bundle(
         _write_tower(partial, tower)
         write_gallery(partial / GALLERY, features, latlon)
         _seal(partial, "gallery", encoder, search, words)
+
+
+def write_cells_bundle(
+    folder: Path, *, encoder: Bundle, cells: Path, head: Path, index: Path, refinement: Refinement, words: Words
+) -> None:
+    """Write a bundle of cells from its parts: the tower of a bundle, and files of cells, head and index.
+
+    The head is safetensors with ``weight`` (cells, features) and ``bias`` (cells). Nothing is calibrated yet. Raises
+    ``BundleError`` or ``InputError`` where a part is not what the others need, and ``OutputError``.
+    """
+    partition = read_partition(cells)
+    _check_head(head, len(partition), encoder.num_features)
+    check_index(
+        index,
+        num_features=encoder.num_features,
+        num_cells=len(partition),
+        encoder_fingerprint=encoder.encoder_fingerprint,
+        partition_digest=partition.digest,
+    )
+    with _filling(folder) as partial:
+        for source, name in ((encoder.path(WEIGHTS), WEIGHTS), (cells, CELLS), (head, HEAD)):
+            shutil.copyfile(source, partial / name)
+        shutil.copytree(index, partial / INDEX)
+        (partial / CALIBRATION).write_text("{}")
+        _seal(partial, "cells", encoder.encoder, refinement, words)
+
+
+def _check_head(path: Path, num_cells: int, num_features: int) -> None:
+    try:
+        head = load_arrays(path)
+        shapes = {name: head[name].shape for name in ("weight", "bias")}
+    except (OSError, KeyError, SafetensorError) as error:
+        raise BundleError(f"{path} is no head ({error}); give safetensors with weight and bias") from error
+    expected = {"weight": (num_cells, num_features), "bias": (num_cells,)}
+    if shapes != expected:
+        raise BundleError(f"head {path} has {shapes}, these cells and this encoder need {expected}; train it for them")
+    if not all(np.isfinite(values).all() for values in head.values()):
+        raise BundleError(f"head {path} has numbers that are not finite; train it again")
 
 
 def copy_bundle(
