@@ -66,7 +66,8 @@ def _random_features(index: PrototypeIndex, num_features: int) -> PrototypeIndex
         encode_features(rng.normal(size=(n, num_features)).astype(np.float32))
         for n in (len(index.prototype_latlon), len(index.member_latlon))
     )
-    return PrototypeIndex(**vars(index) | {"prototype_features": prototypes, "member_features": members})
+    changed = {"prototype_features": prototypes, "member_features": members, "encoder_fingerprint": ""}
+    return PrototypeIndex(**vars(index) | changed)
 
 
 def write_table(files: list[str], num_images: int, table: Path) -> Path:
