@@ -169,7 +169,7 @@ def test_an_index_is_training_data_too(tmp_path, capsys):
     assert "1 within 0.1 km" in capsys.readouterr().out
     found = {row["image_id"]: row for row in pq.read_table(output).to_pylist()}
     assert found["x.jpg"]["reasons"] == "near,duplicate"
-    assert found["x.jpg"]["duplicate_of"] == "7"
+    assert found["x.jpg"]["duplicate_of"] == str(member.member_ids[7])
     assert found["y.jpg"]["reasons"] == ""
 
 
