@@ -8,6 +8,7 @@ GeoRayError
     BuildError            a task of a build failed
     PartitionError        a partition breaks a promise
     ErrorBudgetError      more rows failed than the user allowed
+    TrainingError         a training can't go on
     RunStoppedError       a run ended before all was done; --resume completes it
     IndexUnavailableError no replica of a shard of the index answers
 
@@ -51,6 +52,12 @@ class PartitionError(GeoRayError):
 
 class ErrorBudgetError(GeoRayError):
     """More rows failed than the user allowed; all answers are written."""
+
+    exit_code = 1
+
+
+class TrainingError(GeoRayError):
+    """A training can't go on; the message names the images it ended with, or what it lost."""
 
     exit_code = 1
 

@@ -23,7 +23,7 @@ from geo_ray.models.clip import TOWER
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.train.caption_config import CaptionConfig
 from geo_ray.train.captions import country_words, place_caption
-from geo_ray.train.contrastive import TextTower, tokenize
+from geo_ray.train.crop_captions import TextTower, tokenize
 
 TEXT = "text."  # prefix of the text tower's tensors
 WORDS = {

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geo_ray.models.contrastive import Contrast
-from geo_ray.train.config import LoopConfig
+from geo_ray.train.config import TowerConfig
 
 SHARES = ("town_share", "region_share", "country_share", "subregion_share")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionConfig(LoopConfig):
+class CaptionConfig(TowerConfig):
     """Which countries are held out, what captions say, and how the two towers are trained.
 
     Held out are ``num_held_out`` of the countries with at least ``min_photos`` photo locations, and every place less

@@ -7,7 +7,7 @@ from jaxtyping import Float32, Float64
 from geo_ray.cells.partition import Partition
 from geo_ray.models.losses import haversine_targets, soft_cross_entropy
 from geo_ray.train.config import TrainConfig
-from geo_ray.train.step import target_cells
+from geo_ray.train.crop_task import target_cells
 
 
 def fit_head(

@@ -1,116 +1,193 @@
-"""What every training worker runs: steps of the optimiser over batches of losses; and the geocell model's worker."""
+"""What every training worker runs: steps of the optimiser over batches, with validation, checkpoints and resuming.
 
-import dataclasses
+It knows nothing of Ray: a worker tells it who it is, and what to do with what there is to report.
+"""
+
 import math
-import tempfile
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import ray.train
-import ray.train.torch
+import numpy as np
 import torch
-from safetensors.torch import save_file
+import torch.distributed as dist
+from torch import nn
 
-from geo_ray.cells.partition import Partition
-from geo_ray.cells.partition_file import read_partition
-from geo_ray.models.heads import GeocellModel, limit_logit_scale
-from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
-from geo_ray.models.towers import TOWERS
-from geo_ray.train.config import LoopConfig, TrainConfig
-from geo_ray.train.places import place_batches
-from geo_ray.train.step import batch_losses, target_cells
+from geo_ray.errors import InputError, TrainingError
+from geo_ray.models.heads import limit_logit_scale
+from geo_ray.train.checkpoints import Checkpoints, write_weights
+from geo_ray.train.config import LoopConfig
+from geo_ray.train.optimizer import MeanWeights, freeze, optimizer_of, set_learning_rate
+from geo_ray.train.parallel import average_whole_gradients, gradients_kept_apart, parallelised, rank, world_size
+from geo_ray.train.run_folder import BEST, WEIGHTS, RunFolder
+from geo_ray.train.task import Stream, Summary, Task
 
-WEIGHTS = "weights.safetensors"
-
-
-def learning_rate_share(step: int, config: LoopConfig) -> float:
-    """The share of the peak learning rate at a step: linear warm-up, then half a cosine to zero."""
-    warmup = config.warmup_share * config.num_steps
-    if step < warmup:
-        return min((step + 1) / warmup, 1.0)  # a warm-up of 2.5 steps must not end above the peak
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.num_steps - warmup)))
+Report = Callable[[dict[str, float]], None]
 
 
-def optimizer_of(model: torch.nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices and kernels alone, not on norms, biases and the logit scale."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """This worker's device, where the run is kept (None: nowhere), and what is done with its figures."""
+
+    device: torch.device
+    folder: RunFolder | None = None
+    report: Report = lambda figures: None
 
 
-def fresh_tower(config: LoopConfig) -> torch.nn.Module:
-    """An image tower with weights by the seed, on as many threads as the worker has."""
-    torch.set_num_threads(config.threads_per_worker)
-    torch.manual_seed(config.seed)
-    return TOWERS[config.tower](config.image_size, config.num_features)
+def run_steps(task: Task, stream: Stream, config: LoopConfig, worker: Worker) -> nn.Module:
+    """Take ``num_steps`` steps down the task's ``total``; returns the model as the workers hold it.
 
-
-def prepared(module: torch.nn.Module) -> torch.nn.Module:
-    """The module on this worker's device, its gradients averaged over the workers."""
-    model: torch.nn.Module = ray.train.torch.prepare_model(module.to(memory_format=torch.channels_last))
+    It goes on from the folder's last checkpoint, and ends with the weights there: the last ones, and the best by
+    validation. ``TrainingError`` names the images of a batch whose loss is no number.
+    """
+    freeze(task.model, config)
+    model = parallelised(task.model, config, worker.device)
+    optimizer = optimizer_of(model, config)
+    mean = MeanWeights(model, config.ema_decay) if config.ema_decay else None
+    checkpoints = None if worker.folder is None else Checkpoints(worker.folder, config.num_kept)
+    start = 0 if checkpoints is None else checkpoints.load(model, optimizer, mean)
+    batches, watch, best = iter(stream), _Watch(task), _Best(task, worker.folder)
+    figures = _Figures(config, start)
+    for step in range(start, config.num_steps):
+        rate = set_learning_rate(optimizer, step, config)
+        for number in range(config.accumulation):
+            batch = _next(batches, step)
+            with gradients_kept_apart(model, apart=number + 1 < config.accumulation):
+                terms = task.losses(model, batch)
+                (terms["total"] / config.accumulation).backward()  # type: ignore[no-untyped-call]
+            ids = task.ids(batch)
+            watch.see(ids, terms["total"])
+            figures.add(terms, len(ids))
+        average_whole_gradients(model)
+        nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        limit_logit_scale(model)
+        optimizer.zero_grad(set_to_none=True)
+        if mean is not None:
+            mean.update(model)
+        done = step + 1
+        last = done == config.num_steps
+        if done % config.log_every == 0 or last:
+            watch.settle()
+            worker.report(figures.taken(done) | {"learning_rate": rate})
+        if config.validate_every and done % config.validate_every == 0 and not last:
+            found = validated(task, model)
+            worker.report({"step": float(done)} | {f"validation {name}": v for name, v in found.values.items()})
+            best.see(found, model, done)
+        if checkpoints is not None and done % config.checkpoint_every == 0 and not last:
+            watch.settle()
+            checkpoints.save(done, model, optimizer, mean, stream.state(), {"workers": world_size()})
+    watch.settle()
+    if checkpoints is not None:
+        checkpoints.finish()
+    _end(task, model, mean, best, config, worker)
     return model
 
 
-def run_steps(model: torch.nn.Module, losses: Iterable[dict[str, torch.Tensor]], config: LoopConfig) -> None:
-    """Take ``num_steps`` steps down the ``total`` of losses drawn one by one, and report their means by name.
-
-    ``model`` is a ``prepared`` one. Rank 0 saves its weights with the last report.
-    """
-    optimizer = optimizer_of(model, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, config))
-    sums: dict[str, float] = {}
-    for step, terms in enumerate(losses, start=1):
-        terms["total"].backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        limit_logit_scale(model)
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if step % config.log_every == 0 or step == config.num_steps:
-            span = (step - 1) % config.log_every + 1
-            means = {name: value / span for name, value in sums.items()}
-            _report({"step": step} | means, model if step == config.num_steps else None)
-            sums.clear()
-        if step == config.num_steps:
-            return
+def _next(batches: Iterator[Any], step: int) -> Any:
+    try:
+        return next(batches)
+    except StopIteration as error:
+        raise InputError(f"the data ended in step {step + 1}; give more images, or fewer steps or workers") from error
 
 
-def _report(metrics: dict[str, float], final: torch.nn.Module | None) -> None:
-    """Report to the controller; with the final model, rank 0 hands in its weights as the checkpoint."""
-    if final is None or ray.train.get_context().get_world_rank() != 0:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        module = getattr(final, "module", final)  # without the wrapper of data parallelism
-        state = {k: v.detach().contiguous().cpu() for k, v in module.state_dict().items()}
-        save_file(state, Path(folder, WEIGHTS))
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-
-def train_worker(settings: dict[str, Any]) -> None:
-    """Train a geocell model on this rank's batches.
-
-    ``settings`` holds the ``TrainConfig`` as a dict under ``config`` and the path of the partition under ``cells``.
-    """
-    config = TrainConfig(**settings["config"])
-    partition = read_partition(Path(settings["cells"]))
-    model = prepared(GeocellModel(fresh_tower(config), config.num_features, len(partition)))
-    run_steps(model, geocell_losses(model, partition, config), config)
-
-
-def geocell_losses(
-    model: torch.nn.Module, partition: Partition, config: TrainConfig
-) -> Iterator[dict[str, torch.Tensor]]:
-    """The losses of this rank's batches, without end."""
-    device = ray.train.torch.get_device()
-    cell_latlon = torch.from_numpy(partition.centers).to(device)
-    for batch in place_batches(config, ray.train.get_context().get_world_rank()):
-        cells = torch.from_numpy(target_cells(batch.latlon.numpy(), partition, config)).to(device)
-        on_device = dataclasses.replace(
-            batch, first=batch.first.to(device), second=batch.second.to(device), latlon=batch.latlon.to(device)
+def _end(
+    task: Task, model: nn.Module, mean: MeanWeights | None, best: "_Best", config: LoopConfig, worker: Worker
+) -> None:
+    """Validate the weights that the run ends with, and write them."""
+    if mean is not None:
+        mean.write_to(model)
+    found = validated(task, model)
+    if found.values:
+        worker.report(
+            {"step": float(config.num_steps)} | {f"validation {name}": value for name, value in found.values.items()}
         )
-        yield batch_losses(model, on_device, cells, cell_latlon, config, (CLIP_MEAN, CLIP_STD))
+    best.see(found, model, config.num_steps)
+    if worker.folder is not None:
+        write_weights(model, worker.folder, WEIGHTS)
+
+
+def validated(task: Task, model: nn.Module) -> Summary:
+    """What the task's validation finds over all workers."""
+    model.eval()
+    with torch.inference_mode():
+        found = task.validate(model)
+    model.train()
+    if world_size() > 1:
+        every: list[Any] = [None] * world_size()
+        dist.all_gather_object(every, found)
+        found = {name: np.concatenate([part[name] for part in every]) for name in found}
+    return Summary.of(found)
+
+
+class _Watch:
+    """Ends the run when a loss is no number; each is looked at a step later, so that nobody waits for a GPU."""
+
+    def __init__(self, task: Task) -> None:
+        self._best, self._held = task.best, list[tuple[list[str], torch.Tensor]]()
+
+    def see(self, ids: list[str], total: torch.Tensor) -> None:
+        """Take note of a batch's loss."""
+        self.settle()
+        self._held.append((ids, total.detach()))
+
+    def settle(self) -> None:
+        """Look at all that was noted."""
+        for ids, total in self._held:
+            value = float(total)
+            if not math.isfinite(value):
+                shown = ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
+                raise TrainingError(
+                    f"the loss is {value} in a batch of {shown}; look at these images and what is known of them, or "
+                    "lower learning_rate"
+                )
+        self._held.clear()
+
+
+class _Figures:
+    """Means of the losses since the last report, and how fast it goes."""
+
+    def __init__(self, config: LoopConfig, start: int) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+        self._num_batches = self._num_images = 0
+        self._since, self._step = time.perf_counter(), start
+
+    def add(self, terms: dict[str, torch.Tensor], num_images: int) -> None:
+        """Take in a batch."""
+        for name, value in terms.items():
+            held = self._sums.get(name)
+            self._sums[name] = value.detach().double() if held is None else held + value.detach().double()
+        self._num_batches += 1
+        self._num_images += num_images
+
+    def taken(self, step: int) -> dict[str, float]:
+        """The figures, which begin anew."""
+        now = time.perf_counter()
+        means = {name: float(value) / self._num_batches for name, value in self._sums.items()}
+        num_images = self._num_images * world_size()
+        rates = {
+            "images_per_second": num_images / max(now - self._since, 1e-9),
+            "images_per_step": num_images / max(step - self._step, 1),
+        }
+        self._step = step
+        self._sums, self._num_batches, self._num_images, self._since = {}, 0, 0, now
+        return {"step": float(step)} | means | rates
+
+
+class _Best:
+    """Keeps the weights that validation finds best."""
+
+    def __init__(self, task: Task, folder: RunFolder | None) -> None:
+        self._metric, self._folder = task.best, folder
+        held = folder.read_json("best.json") if folder is not None else None
+        self._score = -math.inf if held is None else float(held["score"])
+
+    def see(self, found: Summary, model: nn.Module, step: int) -> None:
+        """Keep these where they are better than all before; every worker knows the same of them."""
+        if self._folder is None or found.score(self._metric) <= self._score:
+            return
+        self._score = found.score(self._metric)
+        write_weights(model, self._folder, BEST)
+        if rank() == 0:
+            self._folder.write_json("best.json", {"step": step, "score": self._score, "validation": found.values})

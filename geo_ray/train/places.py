@@ -1,7 +1,8 @@
 """Batches for training: two views each of places about the training split's photo locations."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from geo_ray.geo.blocks import block_ids
 from geo_ray.geo.sphere import destination
 from geo_ray.train.augment import augment, sometimes, uniform
 from geo_ray.train.config import TrainConfig
+from geo_ray.train.drawn import DrawnStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,23 +51,26 @@ def draw_places(
     return np.where((splits(moved, config.split_seed, config.split) == "train")[:, None], moved, origin)
 
 
-def place_batches(config: TrainConfig, rank: int) -> Iterator[PlaceBatch]:
-    """Batches without end; every rank draws its own."""
-    rng = np.random.default_rng((config.seed, rank))
-    generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
+def place_batches(
+    config: TrainConfig, rank: int, states: Sequence[dict[str, Any]] = (), num_workers: int = 1
+) -> DrawnStream[PlaceBatch]:
+    """Batches without end; every rank draws its own. ``states`` are where those of all ranks were left."""
     latlon = train_locations(config, "train")
     weights = place_weights(latlon)
     rasters = torch.cat([earth.raster(name) for name in earth.RASTERS])
-    while True:
+
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> PlaceBatch:
         places = draw_places(latlon, weights, config, rng)
         grids = [earth.view_grid(_views(places, config, rng), config.image_size) for _ in range(2)]
         first = earth.sample(rasters[:3], grids[0]) / 255
         second = _blend(earth.sample(rasters, grids[1]) / 255, config.other_raster_share, generator)
-        yield PlaceBatch(
+        return PlaceBatch(
             first=augment(first, generator, strength=config.first_strength),
             second=augment(second, generator, strength=config.second_strength),
             latlon=torch.from_numpy(places),
         )
+
+    return DrawnStream(draw, config.seed, rank, states, num_workers)
 
 
 def _views(places: Float64[np.ndarray, "b 2"], config: TrainConfig, rng: np.random.Generator) -> earth.Views:

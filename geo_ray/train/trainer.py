@@ -1,59 +1,137 @@
-"""Training through Ray Train."""
+"""Training through Ray Train: workers that go on from the last checkpoint, whatever ends one of them."""
 
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import pyarrow.fs
 import ray
-from ray.train import RunConfig, ScalingConfig, UserCallback
-from ray.train.torch import TorchTrainer
+import ray.train.torch
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.torch import TorchConfig, TorchTrainer
 
+from geo_ray import errors
 from geo_ray.atlas.boundaries import boundaries
 from geo_ray.cells.partition_file import write_partition
 from geo_ray.cells.semantic import Semantic
+from geo_ray.errors import GeoRayError, InputError, OutputError, TrainingError, last_line
 from geo_ray.remote.cell_tasks import build_cells
+from geo_ray.remote_files import filesystem
 from geo_ray.train.caption_config import CaptionConfig
-from geo_ray.train.config import LoopConfig, TrainConfig
-from geo_ray.train.contrastive import contrastive_worker
+from geo_ray.train.checkpoints import complete_steps, read_streams
+from geo_ray.train.config import LoopConfig, Scale, TrainConfig
+from geo_ray.train.crop_captions import PLACES, CropCaptionWork
+from geo_ray.train.crop_task import CELLS, CropWork
 from geo_ray.train.held_out import held_out_countries, photo_places, training_places, write_places
-from geo_ray.train.loop import WEIGHTS, train_worker
+from geo_ray.train.loop import Worker, run_steps
 from geo_ray.train.places import train_locations
+from geo_ray.train.run_folder import FINISHED, PROGRESS, RUN, WEIGHTS, RunFolder
+from geo_ray.train.task import Stream, Task
 
-PROGRESS = "progress.jsonl"
+FAILED = "failed.json"
 POLL_S = 2.0
+FREE_CPUS = 1  # beside the workers, for reading and decoding, where a training streams a table
+
+
+@runtime_checkable
+class Work(Protocol):
+    """A training, small enough to be sent to every worker."""
+
+    @property
+    def config(self) -> LoopConfig:
+        """The settings of its loop."""
+
+    def open(self, folder: RunFolder, states: Sequence[dict[str, Any]]) -> tuple[Task, Stream]:
+        """On a worker: what is learned, and its batches from where all workers' streams were left."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Watching:
+    """Who else is told the figures: a folder of TensorBoard's, an experiment of MLflow's."""
+
+    tensorboard: str = ""
+    mlflow: str = ""
+
+    def __post_init__(self) -> None:
+        from importlib.util import find_spec
+
+        for name in ("tensorboard", "mlflow"):
+            if getattr(self, name) and find_spec(name) is None:
+                raise InputError(f"{name} is not installed: pip install 'geo-ray[watch]'")
 
 
 class Progress(UserCallback):  # type: ignore[misc]  # mypy does not follow Ray
-    """Appends a line a report, the mean over the workers; runs in Ray Train's controller, not in the driver."""
+    """Writes a line a report, the mean over the workers; runs in Ray Train's controller, not in the driver."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: RunFolder, watching: Watching) -> None:
+        self._folder, self._watching = folder, watching
+        self._lines: list[dict[str, float]] | None = None
+        self._board: Any = None
 
     def after_report(self, run_context: object, metrics: list[dict[str, float]], checkpoint: object) -> None:
-        """Write the line."""
+        """Write the line; those of steps that are taken again go."""
         mean = {name: sum(m[name] for m in metrics) / len(metrics) for name in metrics[0]}
-        with self._path.open("a") as file:
-            file.write(json.dumps(mean) + "\n")
+        if self._lines is None:
+            self._lines = read_progress(self._folder)
+        self._lines = [line for line in self._lines if line["step"] < mean["step"] or _other(line, mean)]
+        self._lines.append(mean | {"time": time.time()})
+        self._folder.write(PROGRESS, "".join(f"{json.dumps(line)}\n" for line in self._lines).encode())
+        self._tell(mean)
+
+    def _tell(self, mean: dict[str, float]) -> None:
+        step = round(mean["step"])
+        if self._watching.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = self._board or SummaryWriter(self._watching.tensorboard)
+            for name, value in mean.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+        if self._watching.mlflow:
+            import mlflow
+
+            if mlflow.active_run() is None:
+                mlflow.set_experiment(self._watching.mlflow)
+                mlflow.start_run()
+            mlflow.log_metrics({name.replace("@", "_at_"): value for name, value in mean.items()}, step=step)
+
+
+def _other(line: dict[str, float], new: dict[str, float]) -> bool:
+    """Whether two lines of a step say different things: what was learned, and what validation found."""
+    return line["step"] == new["step"] and _is_validation(line) != _is_validation(new)
+
+
+def _is_validation(line: dict[str, float]) -> bool:
+    return any(name.startswith("validation ") for name in line)
+
+
+def read_progress(folder: RunFolder) -> list[dict[str, float]]:
+    """The lines of a run so far."""
+    return [json.loads(line) for line in (folder.read(PROGRESS) or b"").decode().splitlines()]
 
 
 @contextmanager
-def following(path: Path, num_steps: int, say: Callable[[str], None]) -> Iterator[None]:
-    """Says every line of progress that appears in the file while the context lasts."""
+def following(folder: RunFolder, num_steps: int, say: Callable[[str], None]) -> Iterator[None]:
+    """Says every line of progress that appears in the folder while the context lasts."""
     done = threading.Event()
+    said = {_line_key(line) for line in read_progress(folder)}
 
     def follow() -> None:
-        said = 0
-        while not done.wait(POLL_S):
-            lines = path.read_text().splitlines()
-            for line in lines[said:]:
-                say(_progress_text(json.loads(line), num_steps))
-            said = len(lines)
+        last = False
+        while not last:
+            last = done.wait(POLL_S)
+            for line in read_progress(folder):
+                if _line_key(line) not in said:
+                    said.add(_line_key(line))
+                    say(progress_text(line, num_steps))
 
-    path.write_text("")
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
@@ -63,27 +141,188 @@ def following(path: Path, num_steps: int, say: Callable[[str], None]) -> Iterato
         thread.join()
 
 
-def _progress_text(metrics: dict[str, float], num_steps: int) -> str:
-    step = round(metrics.pop("step"))
-    return f"step {step} of {num_steps}: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+def _line_key(line: dict[str, float]) -> tuple[float, ...]:
+    return line["step"], line["time"]
 
 
-def train(config: TrainConfig, output: Path, say: Callable[[str], None] = print) -> tuple[Path, Path]:
-    """Build the cells and train on them; returns the paths of the weights and of the cells.
+def progress_text(line: dict[str, float], num_steps: int) -> str:
+    """A line of progress for people."""
+    step = round(line["step"])
+    if _is_validation(line):
+        found = {name.removeprefix("validation "): value for name, value in line.items()}
+        told = ", ".join(f"{name} {value:.4g}" for name, value in found.items() if name not in ("step", "time"))
+        return f"step {step:,}: validation: {told}"
+    rate = line.get("images_per_second", 0.0)
+    losses = {name: v for name, v in line.items() if name not in ("step", "time", "images_per_second")}
+    per_step = line.get("images_per_step", 0.0)
+    left = (num_steps - step) * per_step / rate if rate and per_step else 0.0
+    eta = f", {_duration(left)} left" if left else ""
+    named = ", ".join(f"{'loss' if name == 'total' else name} {value:.3g}" for name, value in losses.items()
+                      if name != "images_per_step")  # fmt: skip
+    return f"step {step:,} of {num_steps:,}: {named}; {rate:,.0f} images/s{eta}"
 
-    Needs a connected Ray with the workers' CPUs (or GPUs) free. Run again with the same ``output``, it returns the
-    finished run's weights.
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02.0f} s"
+
+
+def run_work(
+    work: Work,
+    output: str | Path | RunFolder,
+    scale: Scale,
+    *,
+    name: str = "",
+    data: Mapping[str, Any] | None = None,
+    datasets: Callable[[RunFolder], dict[str, Callable[[], Any]]] | None = None,
+    watching: Watching | None = None,
+    say: Callable[[str], None] = print,
+) -> RunFolder:
+    """Run the workers of a training to its end; its weights are in the folder then.
+
+    A finished run is left as it is; one that was begun goes on from its last checkpoint. ``OutputError`` where the
+    folder is another run's, which it names: by ``name``, the configuration, ``data`` (digests of what is trained on) or
+    the version. ``TrainingError`` where the workers failed more often than ``scale`` allows.
+    """
+    folder = output if isinstance(output, RunFolder) else RunFolder(output)
+    check_key(folder, run_key(name, work.config, data or {}))
+    if folder.read(FINISHED) is not None:
+        say(f"finished before: {folder.address(WEIGHTS)}")
+        return folder
+    check_room(scale, ray.cluster_resources(), streams=datasets is not None)
+    folder.delete(FAILED)
+    if steps := complete_steps(folder):
+        say(f"going on after step {steps[-1]:,}")
+    with following(folder, work.config.num_steps, say):
+        result = _trainer(work, folder, scale, datasets, watching or Watching()).fit()
+    _raise_failure(folder)
+    if result.error is not None:
+        raise TrainingError(f"the workers failed ({last_line(result.error)}); run it again to go on") from result.error
+    if folder.read(FINISHED) is None:
+        raise TrainingError("the workers ended before the last step; run it again to go on")
+    return folder
+
+
+def run_key(name: str, config: LoopConfig, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run the same run."""
+    from geo_ray import __version__
+
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    return {"recipe": name, "config": settings, "data": dict(data), "version": __version__}
+
+
+def check_key(folder: RunFolder, key: dict[str, Any]) -> None:
+    """Take the folder for a run; ``OutputError`` says what differs where it is another's."""
+    held = folder.read_json(RUN)
+    if held is None:
+        folder.write_json(RUN, key)
+    elif held != key:
+        was, now = ({**k["config"], **k["data"], "recipe": k["recipe"], "version": k["version"]} for k in (held, key))
+        changed = [f"{n} was {was.get(n)!r}, is {now.get(n)!r}" for n in now | was if was.get(n) != now.get(n)]
+        raise OutputError(f"{folder.uri} holds another run: {'; '.join(changed)}; name another --output, or delete it")
+
+
+def check_room(scale: Scale, resources: Mapping[str, float], streams: bool = False) -> None:
+    """Raise ``InputError`` where the cluster has no room for the least number of workers."""
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    needed = scale.num_workers * scale.threads_per_worker + (FREE_CPUS if streams else 0)
+    if needed > cpus:
+        beside = f" and {FREE_CPUS} for the data" if streams else ""
+        raise InputError(
+            f"{scale.num_workers} workers of {scale.threads_per_worker} CPUs{beside} need {needed} CPUs, Ray has "
+            f"{cpus:g}; name fewer --num-workers or --threads-per-worker"
+        )
+    if gpus and scale.num_workers > gpus:
+        raise InputError(f"{scale.num_workers} workers need as many GPUs, Ray has {gpus:g}; name fewer --num-workers")
+
+
+def _trainer(
+    work: Work,
+    folder: RunFolder,
+    scale: Scale,
+    datasets: Callable[[RunFolder], dict[str, Callable[[], Any]]] | None,
+    watching: Watching,
+) -> TorchTrainer:
+    use_gpu = "GPU" in ray.cluster_resources()
+    scaling = ScalingConfig(
+        num_workers=scale.workers, use_gpu=use_gpu, resources_per_worker={"CPU": scale.threads_per_worker}
+    )
+    where: dict[str, Any] = {"storage_path": folder.address("ray")}
+    if folder.local is None:
+        fs, path = filesystem(folder.address("ray"))
+        where = {"storage_path": path, "storage_filesystem": pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))}
+    run = RunConfig(
+        name="run",
+        callbacks=[Progress(folder, watching)],
+        failure_config=FailureConfig(max_failures=scale.max_failures),
+        **where,
+    )
+    return TorchTrainer(
+        _worker,
+        train_loop_config={"work": work, "folder": folder, "threads": scale.threads_per_worker},
+        scaling_config=scaling,
+        run_config=run,
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if use_gpu else "gloo"),
+        datasets=None if datasets is None else datasets(folder),
+    )
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    """What Ray Train runs on every worker.
+
+    A fault that trying again won't mend is written down, and the workers that would try again leave at once.
+    """
+    work, folder = settings["work"], settings["folder"]
+    torch.set_num_threads(settings["threads"])
+    if folder.read(FAILED) is not None:
+        return
+    steps = complete_steps(folder)
+    states = read_streams(folder, steps[-1]) if steps else []
+    try:
+        task, stream = work.open(folder, states)
+        device = ray.train.torch.get_device()
+        run_steps(task, stream, work.config, Worker(device=device, folder=folder, report=ray.train.report))
+    except GeoRayError as error:
+        folder.write_json(FAILED, {"kind": type(error).__name__, "text": str(error)})
+        raise
+    except ValueError as error:
+        told = f"{error} ({traceback.extract_tb(error.__traceback__)[-1].name})"
+        folder.write_json(FAILED, {"kind": "TrainingError", "text": told})
+        raise
+    context = ray.train.get_context()
+    if context.get_world_rank() == 0:
+        folder.write_json(FINISHED, {"step": work.config.num_steps, "workers": context.get_world_size()})
+
+
+def _raise_failure(folder: RunFolder) -> None:
+    failed = folder.read_json(FAILED)
+    if failed is not None:
+        raise getattr(errors, failed["kind"], TrainingError)(failed["text"])
+
+
+def train(
+    config: TrainConfig, output: Path, scale: Scale | None = None, say: Callable[[str], None] = print
+) -> tuple[Path, Path]:
+    """Build the cells and train on overhead crops; returns the paths of the weights and of the cells.
+
+    Needs a connected Ray with the workers' CPUs (or GPUs) free. Run again with the same ``output``, it goes on where it
+    was, or returns the finished run's weights.
     """
     output = output.resolve()
     output.mkdir(parents=True, exist_ok=True)
-    cells = output / "cells.parquet"
-    semantic = Semantic(sizes=config.cell_sizes, seed=config.seed)
-    write_partition(build_cells(boundaries(), train_locations(config, "train"), semantic), cells)
-    return run_workers(train_worker, config, {"cells": str(cells)}, output, say), cells
+    cells = output / CELLS
+    if not cells.exists():
+        semantic = Semantic(sizes=config.cell_sizes, seed=config.seed)
+        partition = build_cells(boundaries(), train_locations(config, "train"), semantic)
+        write_partition(partition, cells.with_suffix(".partial"))
+        cells.with_suffix(".partial").rename(cells)
+    run_work(CropWork(config=config), output, scale or Scale(), say=say)
+    return output / WEIGHTS, cells
 
 
 def train_captions(
-    config: CaptionConfig, output: Path, say: Callable[[str], None] = print
+    config: CaptionConfig, output: Path, scale: Scale | None = None, say: Callable[[str], None] = print
 ) -> tuple[Path, tuple[str, ...]]:
     """Train a small CLIP on places with captions; returns the path of the weights, and the countries held out.
 
@@ -94,31 +333,7 @@ def train_captions(
     photos = photo_places()
     held_out = held_out_countries(photos.countries, config)
     training = training_places(photos, config)
-    write_places(training, output / "places.parquet")
+    write_places(training, output / PLACES)
     say(f"held out: {', '.join(held_out)}; {len(training):,} places to train on, {config.apart_km:g} km away or more")
-    return run_workers(contrastive_worker, config, {"places": str(output / "places.parquet")}, output, say), held_out
-
-
-def run_workers(
-    worker: Callable[[dict[str, Any]], None],
-    config: LoopConfig,
-    settings: dict[str, Any],
-    output: Path,
-    say: Callable[[str], None],
-) -> Path:
-    """Run the workers of a training to its end and return the path of the weights that rank 0 saved.
-
-    Each gets the settings, and the configuration as a dict under ``config``.
-    """
-    scaling = ScalingConfig(
-        num_workers=config.num_workers,
-        use_gpu="GPU" in ray.cluster_resources(),
-        resources_per_worker={"CPU": config.threads_per_worker},
-    )
-    run = RunConfig(name="run", storage_path=str(output), callbacks=[Progress(output / PROGRESS)])
-    every = settings | {"config": dataclasses.asdict(config)}
-    with following(output / PROGRESS, config.num_steps, say):
-        result = TorchTrainer(worker, train_loop_config=every, scaling_config=scaling, run_config=run).fit()
-    if result.error is not None:
-        raise result.error
-    return Path(result.checkpoint.path, WEIGHTS)
+    run_work(CropCaptionWork(config=config), output, scale or Scale(), say=say)
+    return output / WEIGHTS, held_out

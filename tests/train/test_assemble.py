@@ -22,7 +22,6 @@ from tests.source_tree import environment
 SETTINGS = {
     "num_steps": 2,
     "places_per_step": 8,
-    "threads_per_worker": 1,
     "log_every": 1,
     "min_cell_size": 600,
     "max_cell_size": 1200,

@@ -15,7 +15,7 @@ from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local
 from geo_ray.train.caption_bundle import assemble_captions, caption_features, country_labels, label_features
 from geo_ray.train.caption_config import CaptionConfig
-from geo_ray.train.contrastive import TextTower
+from geo_ray.train.crop_captions import TextTower
 from geo_ray.train.held_out import read_places
 from geo_ray.train.trainer import train_captions
 from tests.crops import jpeg_crops
@@ -23,7 +23,6 @@ from tests.crops import jpeg_crops
 CONFIG = CaptionConfig(
     num_steps=2,
     pairs_per_step=8,
-    threads_per_worker=1,
     log_every=1,
     image_size=16,
     num_features=8,

@@ -8,7 +8,7 @@ import torch
 
 from geo_ray.models.towers import ResidualTower
 from geo_ray.train.caption_config import CaptionConfig
-from geo_ray.train.contrastive import (
+from geo_ray.train.crop_captions import (
     CaptionBatch,
     ContrastiveModel,
     TextTower,

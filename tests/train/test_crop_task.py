@@ -15,8 +15,8 @@ from geo_ray.models.heads import GeocellModel, limit_logit_scale
 from geo_ray.models.losses import haversine_targets, soft_cross_entropy
 from geo_ray.models.towers import ResidualTower
 from geo_ray.train.config import TrainConfig
+from geo_ray.train.crop_task import batch_losses, normalize
 from geo_ray.train.places import place_batches, train_locations
-from geo_ray.train.step import batch_losses, normalize
 
 CONFIG = TrainConfig(places_per_step=16, image_size=16, num_features=8, num_steps=4)
 CONSTANTS = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.25))

@@ -4,15 +4,14 @@ Shapes: B batch, S image side, T tokens, D features.
 """
 
 import math
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray.train
-import ray.train.torch
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import nn
@@ -24,11 +23,15 @@ from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 from geo_ray.train.augment import augment
 from geo_ray.train.caption_config import CaptionConfig
 from geo_ray.train.captions import draw_captions
+from geo_ray.train.crop_task import fresh_tower, normalize
+from geo_ray.train.drawn import DrawnStream
 from geo_ray.train.held_out import NamedPlaces, read_places
-from geo_ray.train.loop import fresh_tower, prepared, run_steps
-from geo_ray.train.step import normalize
+from geo_ray.train.parallel import rank, world_size
+from geo_ray.train.run_folder import RunFolder
+from geo_ray.train.task import Stream
 
 HEAD_WIDTH = 32
+PLACES = "places.parquet"
 
 
 class TextTower(nn.Module):
@@ -107,23 +110,30 @@ def country_weights(places: NamedPlaces) -> Float64[np.ndarray, "n"]:
     return np.asarray(weights / weights.sum())
 
 
-def caption_batches(places: NamedPlaces, config: CaptionConfig, rank: int) -> Iterator[CaptionBatch]:
-    """Batches without end; every rank draws its own."""
-    rng = np.random.default_rng((config.seed, rank))
-    generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
+def caption_batches(
+    places: NamedPlaces,
+    config: CaptionConfig,
+    rank: int,
+    states: Sequence[dict[str, Any]] = (),
+    num_workers: int = 1,
+) -> DrawnStream[CaptionBatch]:
+    """Batches without end; every rank draws its own. ``states`` are where those of all ranks were left."""
     weights = country_weights(places)
     raster = earth.raster(earth.RASTERS[0])
-    while True:
+
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> CaptionBatch:
         drawn = places.take(rng.choice(len(places), config.pairs_per_step, p=weights))
         views = earth.jittered_views(drawn.latlon, rng, config.jitter, config.rotation_degrees)
         pixels = earth.sample(raster, earth.view_grid(views, config.image_size)) / 255
         captions = draw_captions(drawn, config, rng)
-        yield CaptionBatch(
+        return CaptionBatch(
             pixels=augment(pixels, generator, strength=config.strength),
             tokens=tokenize(captions.texts, config.context_length),
             true=torch.from_numpy(captions.true),
             said=torch.from_numpy(captions.said),
         )
+
+    return DrawnStream(draw, config.seed, rank, states, num_workers)
 
 
 def caption_losses(
@@ -140,21 +150,40 @@ def caption_losses(
     return {"total": total, "logit_scale": logit_scale}
 
 
-def contrastive_worker(settings: dict[str, Any]) -> None:
-    """Train on this rank's batches.
+class CropCaptionTask:
+    """Overhead crops with captions, for two small fresh towers."""
 
-    ``settings`` holds the ``CaptionConfig`` as a dict under ``config`` and the path of the training places under
-    ``places``.
-    """
-    config = CaptionConfig(**settings["config"])
-    tower = fresh_tower(config)
-    model = prepared(ContrastiveModel(tower, TextTower(config)))
-    places = read_places(Path(settings["places"]))
-    run_steps(model, _losses(model, places, config), config)
+    best = ""
 
+    def __init__(self, config: CaptionConfig) -> None:
+        self._config = config
+        tower = fresh_tower(config)
+        self.model: nn.Module = ContrastiveModel(tower, TextTower(config))
 
-def _losses(model: nn.Module, places: NamedPlaces, config: CaptionConfig) -> Iterator[dict[str, torch.Tensor]]:
-    device = ray.train.torch.get_device()
-    for batch in caption_batches(places, config, ray.train.get_context().get_world_rank()):
+    def losses(self, model: nn.Module, batch: CaptionBatch) -> dict[str, torch.Tensor]:
+        """See ``caption_losses``."""
+        device = next(model.parameters()).device
         on_device = CaptionBatch(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
-        yield caption_losses(model, on_device, (CLIP_MEAN, CLIP_STD), config.contrast)
+        return caption_losses(model, on_device, (CLIP_MEAN, CLIP_STD), self._config.contrast)
+
+    def ids(self, batch: CaptionBatch) -> list[str]:
+        """Crops have none: their numbers in the batch."""
+        return [f"crop {number}" for number in range(len(batch.pixels))]
+
+    def validate(self, model: nn.Module) -> dict[str, np.ndarray]:
+        """Nothing: the bundle is what is judged."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropCaptionWork:
+    """The training of ``CropCaptionTask`` on the places in the run's ``PLACES``."""
+
+    config: CaptionConfig
+
+    def open(self, folder: RunFolder, states: Sequence[dict[str, Any]]) -> tuple[CropCaptionTask, Stream]:
+        """The task and this worker's batches."""
+        with tempfile.TemporaryDirectory() as here:
+            places = read_places(folder.fetch(PLACES, Path(here, PLACES)))
+        task = CropCaptionTask(self.config)
+        return task, caption_batches(places, self.config, rank(), states, world_size())
