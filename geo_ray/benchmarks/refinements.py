@@ -17,7 +17,7 @@ from geo_ray.benchmarks.by_place import difference_row, head_text, place_row, ro
 from geo_ray.benchmarks.rows import write_json
 from geo_ray.datasets import earth
 from geo_ray.evaluation.bootstrap import groups_by_block
-from geo_ray.evaluation.refinement import CHOICES, KnownImages, known_images
+from geo_ray.evaluation.refinement import KnownImages, known_images
 from geo_ray.index.hubness import hubness
 from geo_ray.index.refine import Refinement
 from geo_ray.index.shard import Shard, open_shard
@@ -84,7 +84,7 @@ def compare(validation: KnownImages, test: KnownImages) -> list[dict[str, Any]]:
     parameters: dict[str, Any] = {"cell centre": None}
     for name, (start, fitted) in WAYS.items():
         known, held_out = (alone if name == "prototype" else whole for alone, whole in both)
-        best = known.fit(start, {field: CHOICES[field] for field in fitted})
+        best = known.fit(start, known.choices(fitted))
         errors[name], parameters[name] = held_out.errors_km(best), dataclasses.asdict(best)
     rows = []
     print(f"{'':56}{head_text('PIGEON')}", flush=True)

@@ -25,7 +25,7 @@ from geo_ray.evaluation.calibration import (
 from geo_ray.evaluation.comparison import groups_of
 from geo_ray.evaluation.known_answers import LOCATED, known_answers
 from geo_ray.evaluation.matching import match
-from geo_ray.evaluation.refinement import CHOICES, fitted_fields, known_images
+from geo_ray.evaluation.refinement import fitted_fields, known_images
 from geo_ray.evaluation.tables import Predictions, read_truth
 from geo_ray.geo.metrics import weighted_median
 from geo_ray.index.merge import Sharded
@@ -113,7 +113,7 @@ def _refined(
     """The refinement that suits the images best, and what it locates."""
     images = known_images(bundle, columns["image_features"], latlon, groups.weights, searcher)
     start = bundle.refinement
-    best = images.fit(start, {name: CHOICES[name] for name in fitted_fields(start)})
+    best = images.fit(start, images.choices(fitted_fields(start)))
     return best, images.located(best)
 
 

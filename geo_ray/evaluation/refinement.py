@@ -30,14 +30,18 @@ from geo_ray.models.head_file import read_head
 
 CHOICES: dict[str, Sequence[Any]] = {
     "logit_temperature": (0.7, 0.85, 1.0, 1.2, 1.5),
-    "temperature": (0.015, 0.025, 0.04, 0.06, 0.1, 0.2, 0.6, 1.6),
+    "temperature": (0.05, 0.08, 0.125, 0.2, 0.35, 0.7, 1.5),  # times the median distance to the nearest prototype
     "num_cells": (1, 5, 10, 20, 40),
     "blend_km": (0.0, 20.0, 30.0, 40.0, 60.0, 80.0),
-    "member_temperature": (0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.09),
+    "member_temperature": (0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.45),  # times that to the nearest member
     "max_distance_km": (300.0, 1000.0, 20100.0),
     "average_km": (0.0, 250.0, 1000.0),
     "gate": (0.5, 0.8, 0.9, 0.95, 0.99, 1.0),
 }
+
+# What is tried further on where the best choice is the last one, or the first.
+WIDENED = ("logit_temperature", "temperature", "blend_km", "member_temperature")
+MOST_STEPS = 8  # further on, in either direction
 
 
 def fitted_fields(parameters: Refinement) -> tuple[str, ...]:
@@ -119,7 +123,39 @@ class KnownImages:
         others = {name: values for name, values in choices.items() if name != "num_cells"}
         numbers = [k for k in choices.get("num_cells", (start.num_cells,)) if k <= self.max_cells]
         starts = [dataclasses.replace(start, num_cells=k) for k in numbers]
-        return min((coordinate_search(one, others, self.loss) for one in starts), key=self.loss)
+        best = min((coordinate_search(one, others, self.loss) for one in starts), key=self.loss)
+        for name in WIDENED:
+            if len(others.get(name, ())) > 1:
+                best = self._widened(best, name, sorted(others[name]))
+        return best
+
+    def choices(self, names: Sequence[str]) -> dict[str, Sequence[Any]]:
+        """``CHOICES`` of these parameters for ``fit``; temperatures are in the distances that these images have.
+
+        PIGEON's 1.6 is one of features of another length, and says nothing of others.
+        """
+        found = self._matches(Refinement(num_members=1))
+        units = {"temperature": _median_nearest(found.prototype_distance),
+                 "member_temperature": _median_nearest(found.member_distance[..., 0])}  # fmt: skip
+        return {name: tuple(float(f"{v * units[name]:.3g}") for v in CHOICES[name]) if name in units else CHOICES[name]
+                for name in names}  # fmt: skip
+
+    def _widened(self, best: Refinement, name: str, values: Sequence[float]) -> Refinement:
+        """The best of a parameter's values beyond the choices, as long as each step further on is better."""
+        least = self.loss(best)
+        for edge, inner in ((values[-1], values[-2]), (values[0], values[1])):
+            if getattr(best, name) != edge:
+                continue
+            for _ in range(MOST_STEPS):
+                here = getattr(best, name)
+                further = here * edge / inner if inner and edge else here + edge - inner
+                if further <= 0:
+                    break
+                trial = dataclasses.replace(best, **{name: float(f"{further:.3g}")})
+                if (loss := self.loss(trial)) >= least:
+                    break
+                best, least = trial, loss
+        return best
 
     def _matches(self, parameters: Refinement) -> Matches:
         key = ("matches", parameters.members, parameters.num_members)
@@ -137,6 +173,13 @@ class KnownImages:
             self._found[key] = self.searcher.neighbours(cells, self.features, *asked)
         neighbours: Neighbours = self._found[key]
         return neighbours
+
+
+def _median_nearest(distance: Float32[np.ndarray, "N K"]) -> float:
+    """The median over images of the distance to what is nearest; 1 where nothing was found."""
+    nearest = distance.min(axis=1)
+    nearest = nearest[np.isfinite(nearest)]
+    return float(np.median(nearest)) if len(nearest) and np.median(nearest) > 0 else 1.0
 
 
 def known_images(

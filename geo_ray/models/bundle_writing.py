@@ -32,6 +32,7 @@ from geo_ray.models.bundle import (
     WEIGHTS,
     Bundle,
     Parameters,
+    open_bundle,
     write_manifest,
 )
 from geo_ray.models.clip import TOWER
@@ -87,6 +88,14 @@ def write_gallery_bundle(
         _write_tower(partial, tower)
         write_gallery(partial / GALLERY, features, latlon)
         _seal(partial, "gallery", encoder, search, words)
+
+
+def write_encoder(folder: Path, tower: dict[str, torch.Tensor], encoder: EncoderSpec, words: Words) -> Bundle:
+    """Write a new folder with an encoder alone, from which features are made; what opens it."""
+    with _filling(folder) as partial:
+        _write_tower(partial, tower)
+        _seal(partial, "cells", encoder, Refinement(), words)
+    return open_bundle(str(folder.resolve()))
 
 
 def write_cells_bundle(

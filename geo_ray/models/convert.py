@@ -166,6 +166,16 @@ def open_clip_state(state: Mapping[str, torch.Tensor], names: Sequence[str]) -> 
     return answer
 
 
+def hugging_face_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A ``CLIPModel``'s tensors, from open_clip's."""
+    answer: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        names = hugging_face_names(name)
+        own = tensor.T if name in _TRANSPOSED else tensor
+        answer |= dict(zip(names, own.chunk(3) if len(names) == 3 else (own,), strict=True))
+    return answer
+
+
 def normalization(
     processor: Mapping[str, Any], image_size: int
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -25,13 +25,13 @@ MAX_LOGIT_SCALE = 100.0
 
 @torch.no_grad()
 def limit_logit_scale(model: nn.Module) -> None:
-    """Keep the learned ``log_logit_scale`` of a model at CLIP's cap or below, after a step of the optimiser.
+    """Keep a model's learned ``log_logit_scale``, or open_clip's ``logit_scale``, at CLIP's cap or below after a step.
 
     A limit inside the forward pass would have no gradient at the cap, where published weights are: they would never
     leave it.
     """
     for name, parameter in model.named_parameters():
-        if name.rpartition(".")[2] == "log_logit_scale":
+        if name.rpartition(".")[2] in ("log_logit_scale", "logit_scale"):
             parameter.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
 

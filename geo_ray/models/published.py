@@ -126,7 +126,7 @@ def _import_clip(
     probing = Probing(method=what.method, beam=what.beam, logit_scale=checkpoint.logit_scale)
     write_zero_shot(
         output,
-        tower=_image_tower(checkpoint),
+        tower=image_tower(checkpoint),
         encoder=encoder_spec(checkpoint),
         labels=labels,
         label_features=embed_texts(checkpoint, labels.texts.tolist()),
@@ -147,7 +147,7 @@ def _import_geoclip(
     location_encoder = LocationEncoder()
     location_encoder.load_state_dict(published.location_encoder)
     features = embed_locations(location_encoder.eval(), published.gallery_latlon)
-    tower = {f"0.{name}": tensor for name, tensor in _image_tower(checkpoint).items()}
+    tower = {f"0.{name}": tensor for name, tensor in image_tower(checkpoint).items()}
     tower |= {f"1.{name}": tensor for name, tensor in published.adapter.items()}
     write_gallery_bundle(
         output,
@@ -174,7 +174,8 @@ def encoder_spec(checkpoint: ClipCheckpoint, **changes: Any) -> EncoderSpec:
     return EncoderSpec(**(settings | changes))
 
 
-def _image_tower(checkpoint: ClipCheckpoint) -> dict[str, torch.Tensor]:
+def image_tower(checkpoint: ClipCheckpoint) -> dict[str, torch.Tensor]:
+    """The tensors of the image tower, by open_clip's names without ``visual.``."""
     state = checkpoint.state
     return {name.removeprefix(VISUAL): tensor for name, tensor in state.items() if name.startswith(VISUAL)}
 

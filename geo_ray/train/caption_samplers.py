@@ -32,6 +32,23 @@ class Scene:
     view: int = 0
     num_views: int = 4
 
+    def facts(self) -> tuple[str, ...]:
+        """All that is true of the photo, as sentences and phrases have it; empty where not known."""
+        return (
+            f"close to the town of {self.town}" if self.town else "",
+            f"in the region of {self.region}" if self.region else "",
+            f"in {self.country}." if self.country else "",
+            _climate(self),
+            _drives(self),
+            _facing(self),
+            _month(self),
+        )
+
+
+def said_of(scene: Scene, caption: str) -> tuple[bool, ...]:
+    """Whether a caption says each of the scene's ``facts``."""
+    return tuple(bool(fact) and fact in caption for fact in scene.facts())
+
 
 Sampler = Callable[[Scene, np.random.Generator], str]
 

@@ -4,8 +4,11 @@ A checkpoint is complete once its ``checkpoint.json`` is there, which is written
 are ``torch.distributed.checkpoint``'s; ``streams.pt`` is how far each worker's data were.
 """
 
+import contextlib
 import io
 import json
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -78,7 +81,8 @@ class Checkpoints:
             dist.barrier(self._apart)
         state = _state(model, optimizer, mean)
         if world_size() == 1 and not dist.is_initialized():
-            dcp.save(state, checkpoint_id=self._folder.address(name), no_dist=True)
+            with _alone():
+                dcp.save(state, checkpoint_id=self._folder.address(name), no_dist=True)
             self._complete(step, told)
             return
         writing: Any = dcp.async_save(state, checkpoint_id=self._folder.address(name), process_group=self._apart)
@@ -103,7 +107,8 @@ class Checkpoints:
             return 0
         step = steps[0][-1]
         state = _state(model, optimizer, mean)
-        dcp.load(state, checkpoint_id=self._folder.address(_name(step)), no_dist=not dist.is_initialized())
+        with _alone():
+            dcp.load(state, checkpoint_id=self._folder.address(_name(step)), no_dist=not dist.is_initialized())
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
         if mean is not None:
             mean.weights = state["mean"]
@@ -120,6 +125,14 @@ class Checkpoints:
         every: list[Any] = [None] * world_size()
         dist.all_gather_object(every, stream, group=self._apart)
         return every
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Drops the warning that a process without others saves or loads as one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
 
 
 def _state(model: nn.Module, optimizer: torch.optim.Optimizer, mean: MeanWeights | None) -> dict[str, Any]:

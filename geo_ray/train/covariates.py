@@ -72,24 +72,30 @@ class CovariateHeads(nn.Module):
         self.month = nn.Linear(num_features, MONTHS) if with_month else None
         self.regressions = nn.Linear(num_features, num_regressions)
 
+    def forward(self, features: Float[torch.Tensor, "n D"]) -> dict[str, torch.Tensor]:
+        """Logits of climate zones and months, and scaled regressions, by name."""
+        found = {"climate": self.climate(features), "regressions": self.regressions(features)}
+        return found if self.month is None else found | {"month": self.month(features)}
+
+    @classmethod
     def losses(
-        self,
-        features: Float[torch.Tensor, "n D"],
+        cls,
+        outputs: dict[str, torch.Tensor],
         climate: Int[torch.Tensor, "n"],
         month: Int[torch.Tensor, "n"],
         regressions: Float[torch.Tensor, "n R"],
     ) -> dict[str, Float[torch.Tensor, ""]]:
-        """``climate``, ``month`` and ``regressions``, each weighted.
+        """``climate``, ``month`` and ``regressions`` of what ``forward`` gives, each weighted.
 
         ``climate`` are numbers of zones and ``month`` numbers from 0, ``MISSING`` where unknown; regressions are
         scaled, NaN where unknown.
         """
-        found = {"climate": self.CLIMATE_WEIGHT * _known_entropy(self.climate(features), climate)}
-        if self.month is not None:
-            found["month"] = self.MONTH_WEIGHT * _known_entropy(self.month(features), month)
+        found = {"climate": cls.CLIMATE_WEIGHT * _known_entropy(outputs["climate"], climate)}
+        if "month" in outputs:
+            found["month"] = cls.MONTH_WEIGHT * _known_entropy(outputs["month"], month)
         known = ~torch.isnan(regressions)
-        off = torch.where(known, self.regressions(features).float() - torch.nan_to_num(regressions), 0.0)
-        found["regressions"] = self.REGRESSION_WEIGHT * off.square().sum() / known.sum().clamp(min=1)
+        off = torch.where(known, outputs["regressions"].float() - torch.nan_to_num(regressions), 0.0)
+        found["regressions"] = cls.REGRESSION_WEIGHT * off.square().sum() / known.sum().clamp(min=1)
         return found
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64, Int, Shaped
 from scipy.spatial import cKDTree
 
 from geo_ray.atlas.boundaries import Boundaries, boundaries
-from geo_ray.atlas.cities import gazetteer
+from geo_ray.atlas.place_names import place_names
 from geo_ray.datasets import earth
 from geo_ray.datasets.splits import order_by_hash, splits
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, unit_vectors
@@ -41,18 +41,8 @@ class NamedPlaces:
 
 
 def name_places(latlon: Float64[np.ndarray, "n 2"], areas: Boundaries) -> NamedPlaces:
-    """Names by the boundaries, with the region and town of the nearest populated place where its country is the same.
-
-    Across a border, the region is the boundaries' and there is no town.
-    """
-    inside, near = areas.place_of(latlon), gazetteer().places_of(latlon)
-    home = inside.country == near.country
-    return NamedPlaces(
-        latlon=latlon,
-        countries=inside.country,
-        regions=np.where(home, near.region, inside.admin_1),
-        towns=np.where(home, near.city, ""),
-    )
+    """The places with their names (``atlas.place_names``)."""
+    return NamedPlaces(latlon=latlon, **place_names(latlon, areas)._asdict())
 
 
 def held_out_countries(countries: Shaped[np.ndarray, "n"], config: CaptionConfig) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from geo_ray.errors import InputError
 from geo_ray.train.config import LoopConfig
+from geo_ray.train.parallel import unwrapped
 
 
 def freeze(model: nn.Module, config: LoopConfig) -> None:
@@ -81,4 +82,5 @@ class MeanWeights:
 
 
 def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    named = unwrapped(model).named_parameters()
+    return ((name, parameter) for name, parameter in named if parameter.requires_grad)

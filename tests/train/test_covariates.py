@@ -40,7 +40,7 @@ def test_losses_are_weighted_as_the_papers():
     torch.manual_seed(0)
     heads, features = CovariateHeads(6, num_regressions=2), torch.randn(3, 6)
     climate, month, scaled = torch.tensor([4, 29, 0]), torch.tensor([0, 11, 5]), torch.randn(3, 2)
-    losses = heads.losses(features, climate, month, scaled)
+    losses = heads.losses(heads(features), climate, month, scaled)
     torch.testing.assert_close(losses["climate"], 2 * F.cross_entropy(heads.climate(features), climate))
     torch.testing.assert_close(losses["month"], F.cross_entropy(heads.month(features), month))
     torch.testing.assert_close(losses["regressions"], 8 * F.mse_loss(heads.regressions(features), scaled))
@@ -49,12 +49,12 @@ def test_losses_are_weighted_as_the_papers():
 def test_what_is_unknown_is_left_out_of_losses():
     torch.manual_seed(0)
     heads, features = CovariateHeads(6, num_regressions=2), torch.randn(3, 6)
-    known = heads.losses(features[:1], torch.tensor([4]), torch.tensor([2]), torch.tensor([[0.5, -1.0]]))
+    known = heads.losses(heads(features[:1]), torch.tensor([4]), torch.tensor([2]), torch.tensor([[0.5, -1.0]]))
     scaled = torch.tensor([[0.5, -1.0], [torch.nan, torch.nan], [torch.nan, torch.nan]])
-    some = heads.losses(features, torch.tensor([4, -1, -1]), torch.tensor([2, -1, -1]), scaled)
+    some = heads.losses(heads(features), torch.tensor([4, -1, -1]), torch.tensor([2, -1, -1]), scaled)
     for name, loss in known.items():
         torch.testing.assert_close(some[name], loss)
-    none = heads.losses(features, torch.full((3,), -1), torch.full((3,), -1), torch.full((3, 2), torch.nan))
+    none = heads.losses(heads(features), torch.full((3,), -1), torch.full((3,), -1), torch.full((3, 2), torch.nan))
     sum(none.values()).backward()
     assert all(loss.item() == 0 for loss in none.values())
     assert all(parameter.grad.abs().max() == 0 for parameter in heads.parameters())
@@ -62,4 +62,4 @@ def test_what_is_unknown_is_left_out_of_losses():
 
 def test_a_model_without_months_has_no_head_for_them():
     heads, unknown = CovariateHeads(6, with_month=False), torch.full((3,), -1)
-    assert set(heads.losses(torch.randn(3, 6), unknown, unknown, torch.zeros((3, 6)))) == {"climate", "regressions"}
+    assert set(heads.losses(heads(torch.randn(3, 6)), unknown, unknown, torch.zeros((3, 6)))) == {"climate", "regressions"}

@@ -1,0 +1,222 @@
+"""From a training table to a bundle of geocells: pretrain, embed, cells, head, index, calibrate (PIGEON, figure 2).
+
+Each step leaves what it has made in the output folder, and is not done again when the chain is run again.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+
+from geo_ray.atlas.boundaries import boundaries
+from geo_ray.cells.partition_file import read_partition, write_partition
+from geo_ray.cells.semantic import Semantic
+from geo_ray.errors import InputError
+from geo_ray.evaluation.bootstrap import groups_by_block
+from geo_ray.evaluation.refinement import known_images
+from geo_ray.geo.metrics import error_metrics
+from geo_ray.index.prototypes import Clustering
+from geo_ray.index.refine import PRESETS, Refinement
+from geo_ray.models.bundle import Bundle, open_bundle
+from geo_ray.models.bundle_writing import Words, write_encoder
+from geo_ray.models.checkpoints import read_checkpoint
+from geo_ray.models.hub import fetch_checkpoint
+from geo_ray.models.published import encoder_spec, image_tower
+from geo_ray.remote.cell_tasks import build_cells
+from geo_ray.train.cell_task import CellConfig, CellWork, fit_scalers, write_scalers
+from geo_ray.train.cells_bundle import Answering, KnownFeatures, clear, write_answering
+from geo_ray.train.clip_model import trained_state, write_clip
+from geo_ray.train.clip_task import ClipConfig, ClipWork
+from geo_ray.train.config import Scale
+from geo_ray.train.crop_task import CELLS
+from geo_ray.train.embedding import embed_table, feature_arrays
+from geo_ray.train.run_folder import BEST, WEIGHTS, RunFolder
+from geo_ray.train.table_stream import dataset_maker, open_table, rows_needed, with_steps
+from geo_ray.train.trainer import Watching, run_work
+
+FITTED = ("logit_temperature", "num_cells", "temperature", "max_distance_km")
+MODEL = "model"  # the folder of a trained CLIP, in the format of transformers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainConfig:
+    """The settings of all steps.
+
+    Without ``clip`` the ``checkpoint`` is taken as it is; with it, it goes on learning from captions first. ``features``
+    are what the head and the index see; with ``num_views`` above 1 the mean of as many views of a place.
+    """
+
+    checkpoint: str
+    head: CellConfig
+    cells: Semantic
+    clip: ClipConfig | None = None
+    features: Literal["projected", "tokens"] = "tokens"
+    num_views: int = 1
+    preset: Literal["pigeon", "pigeotto"] = "pigeon"
+    clustering: Clustering = dataclasses.field(default_factory=Clustering)
+
+    @property
+    def start(self) -> Refinement:
+        """Where the refinement's fitting starts."""
+        return PRESETS[self.preset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What a chain or training is given by whoever runs it: a table, workers, who watches, and whom to tell."""
+
+    table: str
+    scale: Scale = Scale()
+    watching: Watching = Watching()
+    say: Callable[[str], None] = print
+
+
+def run_streamed(work: ClipWork | CellWork, folder: RunFolder, place: Place, name: str) -> RunFolder:
+    """Run a training whose images Ray Data streams from a table."""
+    reading = work.reading()
+    config = with_steps(work.config, reading.table.num_rows)
+    work = dataclasses.replace(work, config=config)
+    most = max(place.scale.num_workers, place.scale.max_workers)
+    needed = rows_needed(config.num_steps, config.batch_size, most, config.accumulation)
+    return run_work(
+        work,
+        folder,
+        place.scale,
+        name=name,
+        data={"table": reading.table.digest},
+        datasets=lambda folder: {"train": dataset_maker(reading, folder, needed)},
+        watching=place.watching,
+        say=place.say,
+    )
+
+
+def pretrain(config: ClipConfig, output: Path, place: Place) -> Path:
+    """Train a CLIP on a table's captions; returns the folder ``output``/model, which others read as a ``CLIPModel``."""
+    work = ClipWork(config=config, table=place.table)
+    folder = run_streamed(work, RunFolder(output), place, "contrastive pretraining")
+    model = output / MODEL
+    if not model.exists():
+        state = trained_state(load_file(_best(folder)))
+        partial = clear(model.with_name(MODEL + ".partial"))
+        write_clip(partial, work.read(), state)
+        partial.rename(model)
+    return model
+
+
+def _best(folder: RunFolder) -> Path:
+    """The weights that validation found best, or the last ones."""
+    assert folder.local is not None
+    return folder.local / (BEST if (folder.local / BEST).exists() else WEIGHTS)
+
+
+def run_chain(config: ChainConfig, output: Path, place: Place) -> Path:
+    """Make the bundle ``output``/bundle of a table; returns its folder. Needs a connected Ray."""
+    say = place.say
+    output.mkdir(parents=True, exist_ok=True)
+    bundle = output / "bundle"
+    checkpoint = config.checkpoint
+    if config.clip is not None:
+        say("1 of 6: contrastive pretraining")
+        checkpoint = str(pretrain(dataclasses.replace(config.clip, checkpoint=checkpoint), output / "clip", place))
+    words = _words(config, place.table)
+    encoder = _encoder(config, checkpoint, output / "encoder", words)
+    say("2 of 6: embedding")
+    features = str(output / "features")
+    workers = place.scale.num_workers
+    embed_table(place.table, encoder.ref, features, num_views=config.num_views, num_workers=workers,
+                num_threads=place.scale.threads_per_worker)  # fmt: skip
+    known = {split: _known(features, split) for split in ("train", "validation", "test")}
+    say("3 of 6: cells")
+    cells = output / CELLS
+    if not cells.exists():
+        partition = build_cells(boundaries(), known["train"].latlon, config.cells)
+        write_partition(partition, cells.with_suffix(".partial"))
+        cells.with_suffix(".partial").rename(cells)
+    partition = read_partition(cells)
+    say(f"4 of 6: head for {len(partition):,} cells")
+    head = train_head(config.head, features, encoder, cells, output / "head", place)
+    say("5 of 6: index, refinement and calibration")
+    if not (bundle / "bundle.json").exists():
+        write_answering(
+            clear(bundle),
+            encoder=encoder,
+            partition=partition,
+            head=head,
+            members=known["train"],
+            validation=known["validation"],
+            answering=Answering(start=config.start, fitted=FITTED, clustering=config.clustering, filed_by="polygon"),
+            words=words,
+            say=say,
+        )
+    say("6 of 6: evaluation on the test images")
+    metrics = evaluate_features(open_bundle(str(bundle.resolve())), known["test"])
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    say(f"by place: median {metrics['refined']['median_error_km']:.1f} km, cell centre "
+        f"{metrics['cell_centre']['median_error_km']:.1f} km, of {metrics['num_places']} places")  # fmt: skip
+    return bundle
+
+
+def train_head(
+    config: CellConfig, features: str, encoder: Bundle, cells: Path, output: Path, place: Place
+) -> dict[str, torch.Tensor]:
+    """A geocell head trained on a table with features: ``weight`` and ``bias``, the best by validation."""
+    folder = RunFolder(output)
+    folder.write(CELLS, cells.read_bytes())
+    write_scalers(fit_scalers(features, config) if config.covariates else {}, folder)
+    work = CellWork(config=config, table=features, encoder=encoder.ref)
+    run_streamed(work, folder, dataclasses.replace(place, table=features), "geocell head")
+    state = load_file(_best(folder))
+    return {name: state[f"head.{name}"].float() for name in ("weight", "bias")}
+
+
+def _encoder(config: ChainConfig, checkpoint: str, folder: Path, words: Words) -> Bundle:
+    """The bundle of the image tower alone, whose features are asked for."""
+    if (folder / "bundle.json").exists():
+        return open_bundle(str(folder.resolve()))
+    read = read_checkpoint(fetch_checkpoint(checkpoint).folder)
+    changes: dict[str, Any] = {}
+    if config.features == "tokens":
+        width = read.config["vision_cfg"]["width"]
+        changes = {"features": "tokens", "num_features": width, "normalize": False}
+    return write_encoder(clear(folder), image_tower(read), encoder_spec(read, **changes), words)
+
+
+def _known(features: str, split: str) -> KnownFeatures:
+    found, latlon, _ = feature_arrays(features, split)
+    return KnownFeatures(features=found, latlon=latlon)
+
+
+def _words(config: ChainConfig, table: str) -> Words:
+    return Words(
+        description=f"geocells after {config.preset.upper()}, trained on {Path(table).name}",
+        licence="that of the photos and of the checkpoint",
+        attribution="Cells: geoBoundaries and Natural Earth.",
+        provenance={"config": json.loads(json.dumps(dataclasses.asdict(config))), "checkpoint": config.checkpoint},
+    )
+
+
+def evaluate_features(bundle: Bundle, known: KnownFeatures) -> dict[str, Any]:
+    """Errors by place of a bundle of cells on features of known places: refined, and of the best cell's centre."""
+    if not len(known.latlon):
+        raise InputError("no test images; build the table with more")
+    groups = groups_by_block(known.latlon)
+    images = known_images(bundle, known.features, known.latlon, groups.weights)
+    return {
+        "num_images": len(known.latlon),
+        "num_places": groups.count,
+        "refined": error_metrics(images.errors_km(bundle.refinement), groups.weights),
+        "cell_centre": error_metrics(images.centre_errors_km(), groups.weights),
+    }
+
+
+def check_table(uri: str) -> str:
+    """The table's address, where there is one; ``InputError`` says how to make one."""
+    if not uri:
+        raise InputError("which images? name a training table with --table; geo-ray table builds one")
+    open_table(uri)
+    return uri
