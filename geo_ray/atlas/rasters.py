@@ -48,7 +48,8 @@ def _tiff_values(path: str, latlon: Float64[np.ndarray, "n 2"]) -> Float64[np.nd
             x, y = latlon[:, 1], latlon[:, 0]
             if raster.crs is not None and not raster.crs.is_geographic:
                 x, y = (np.asarray(v) for v in transform("EPSG:4326", raster.crs, x, y))
-            columns, rows = ~raster.transform * (x, y)
+            back = ~raster.transform
+            columns, rows = back.a * x + back.b * y + back.c, back.d * x + back.e * y + back.f
             around = 360 / abs(raster.transform.a) if raster.crs is None or raster.crs.is_geographic else np.inf
             return _picked(_tiff_pixels(path), raster.nodata, rows, columns, around)
     except rasterio.errors.RasterioError as error:

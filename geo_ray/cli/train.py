@@ -47,7 +47,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from geo_ray.remote.runtime import connected
     from geo_ray.train.chain import Place
     from geo_ray.train.config import Scale
-    from geo_ray.train.trainer import Watching
+    from geo_ray.train.progress import Watching
 
     least, most = arguments.num_workers
     place = Place(

@@ -54,7 +54,7 @@ def split_images(
     if groups is not None:
         theirs = np.unique(groups[held_out & (groups != "")].astype(str))
         _leave_out(found, "same_group", [np.isin(groups.astype(str), theirs)])
-    return found.astype(str)
+    return np.asarray(found.astype(str))
 
 
 def _leave_out(found: Shaped[np.ndarray, "n"], why: str, which: Sequence[np.ndarray]) -> None:
@@ -70,4 +70,4 @@ def _within(
     chord, _ = cKDTree(unit_vectors(points)).query(
         unit_vectors(latlon), distance_upper_bound=2 * np.sin(min(km / EARTH_RADIUS_KM, np.pi) / 2) + 1e-12
     )
-    return np.isfinite(chord)
+    return np.asarray(np.isfinite(chord))

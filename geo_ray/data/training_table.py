@@ -36,6 +36,7 @@ from geo_ray.tables.training import MANIFEST, SCHEMA
 EARTH = "earth:"  # begins an input that is the embedded crops: earth:400, or earth:400x4 with four views of each
 ROWS_PER_GROUP = 256  # rows of a row group, which is what training reads at a time
 ROWS_PER_BATCH = 64
+CROPS_PER_SHARD = 600
 # Columns of a truth table that are known beside the place, by the names that data sets have for them.
 EXTRA = {
     "group": ("group", "author", "user", "user_id", "userid", "owner", "sequence", "sequence_id", "creator_username"),
@@ -159,8 +160,8 @@ def _shards(options: TableOptions) -> list[Shard]:
     for text in options.inputs:
         if text.startswith(EARTH):
             count, views = _crop_counts(text)
-            for first in range(0, count, ROWS_PER_GROUP):
-                stop = min(first + ROWS_PER_GROUP, count)
+            for first in range(0, count, CROPS_PER_SHARD):
+                stop = min(first + CROPS_PER_SHARD, count)
                 shards.append(CropShard(label=f"{text}/{first}", first=first, stop=stop, num_views=views,
                                         seed=options.seed))  # fmt: skip
     if files:
@@ -176,12 +177,12 @@ def _truth(options: TableOptions) -> pa.Table:
             count, views = _crop_counts(text)
             latlon = np.repeat(crop_places(count, options.seed), views, axis=0)
             names = crop_ids(0, count, views)
-            known = {"place": [name.rpartition("-")[0] for name in names], "view": list(range(views)) * count}
+            known: dict[str, list[Any]] = {"place": [name.rpartition("-")[0] for name in names], "view": list(range(views)) * count}
             tables.append(_truth_table(names, latlon, known))
     if options.truth is not None:
         truth = read_truth(options.truth)
-        known = read_texts(options.truth, {name: _names(name, options.columns) for name in EXTRA})
-        tables.append(_truth_table(truth.ids.to_pylist(), truth.latlon, known))
+        told = read_texts(options.truth, {name: _names(name, options.columns) for name in EXTRA})
+        tables.append(_truth_table(truth.ids.to_pylist(), truth.latlon, told))
     if not tables:
         raise InputError("where were the images taken? name a table of their places with --truth")
     truth_table = pa.concat_tables(tables)

@@ -151,7 +151,8 @@ class KnownImages:
                 further = here * edge / inner if inner and edge else here + edge - inner
                 if further <= 0:
                     break
-                trial = dataclasses.replace(best, **{name: float(f"{further:.3g}")})
+                changed: dict[str, Any] = {name: float(f"{further:.3g}")}
+                trial = dataclasses.replace(best, **changed)
                 if (loss := self.loss(trial)) >= least:
                     break
                 best, least = trial, loss

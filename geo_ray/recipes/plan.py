@@ -16,7 +16,8 @@ from geo_ray.train.chain import ChainConfig, Place
 from geo_ray.train.clip_model import ClipTowers
 from geo_ray.train.clip_task import ClipConfig
 from geo_ray.train.config import TowerConfig
-from geo_ray.train.table_stream import open_table, with_steps
+from geo_ray.train.table_reading import open_table
+from geo_ray.train.table_stream import with_steps
 from geo_ray.train.trainer import check_room
 
 BYTES_A_PARAMETER = 16  # weights, gradients and AdamW's two moments, in float32

@@ -33,7 +33,8 @@ from geo_ray.train.config import LoopConfig
 from geo_ray.train.covariates import OFFSETS, PHOTO_OFFSETS, REGRESSIONS, CovariateHeads, Scaler
 from geo_ray.train.crop_task import CELLS
 from geo_ray.train.run_folder import RunFolder
-from geo_ray.train.table_stream import Reading, TableStream, batch_sizes, open_table, plain, read_rows
+from geo_ray.train.table_reading import Reading, open_table, plain, read_rows
+from geo_ray.train.table_stream import TableStream, batch_sizes, with_steps
 from geo_ray.train.task import Stream
 
 PLACE = ("latitude", "longitude")
@@ -166,8 +167,9 @@ class CellTask:
             for name in REGRESSIONS
         ]
         month = np.where(rows["month"] > 0, rows["month"] - 1, -1)
-        given = (torch.from_numpy(np.asarray(v)).to(device) for v in (rows["climate"], month))
-        return CovariateHeads.losses(outputs, *given, torch.from_numpy(np.stack(scaled, axis=1)).float().to(device))
+        climate, months = (torch.from_numpy(np.asarray(v)).to(device) for v in (rows["climate"], month))
+        regressions = torch.from_numpy(np.stack(scaled, axis=1)).float().to(device)
+        return CovariateHeads.losses(outputs, climate, months, regressions)
 
     def ids(self, rows: dict[str, np.ndarray]) -> list[str]:
         """The images' ids."""
@@ -206,6 +208,10 @@ class CellWork:
         """What is read of the table."""
         features = () if self.config.with_tower else (FEATURES,)
         return (*PLACE, *(COVARIATES if self.config.covariates else ()), *features)
+
+    def with_steps(self, num_rows: int) -> "CellWork":
+        """The same, with as many steps as its epochs of so many rows have."""
+        return dataclasses.replace(self, config=with_steps(self.config, num_rows))
 
     def reading(self) -> Reading:
         """What is read of the table; ``InputError`` where it can't be."""

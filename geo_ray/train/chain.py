@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from jaxtyping import Float64
 from safetensors.torch import load_file
 
 from geo_ray.atlas.boundaries import boundaries
+from geo_ray.cells.partition import Partition
 from geo_ray.cells.partition_file import read_partition, write_partition
+from geo_ray.cells.rectangles import build_rectangles
 from geo_ray.cells.semantic import Semantic
 from geo_ray.errors import InputError
 from geo_ray.evaluation.bootstrap import groups_by_block
@@ -35,9 +39,11 @@ from geo_ray.train.clip_task import ClipConfig, ClipWork
 from geo_ray.train.config import Scale
 from geo_ray.train.crop_task import CELLS
 from geo_ray.train.embedding import embed_table, feature_arrays
+from geo_ray.train.progress import Watching
 from geo_ray.train.run_folder import BEST, WEIGHTS, RunFolder
-from geo_ray.train.table_stream import dataset_maker, open_table, rows_needed, with_steps
-from geo_ray.train.trainer import Watching, run_work
+from geo_ray.train.table_reading import open_table
+from geo_ray.train.table_stream import Feed, rows_needed
+from geo_ray.train.trainer import run_work
 
 FITTED = ("logit_temperature", "num_cells", "temperature", "max_distance_km")
 MODEL = "model"  # the folder of a trained CLIP, in the format of transformers
@@ -54,6 +60,7 @@ class ChainConfig:
     checkpoint: str
     head: CellConfig
     cells: Semantic
+    partition: Literal["semantic", "rectangles"] = "semantic"  # rectangles: PIGEON's naive cells, of the same sizes
     clip: ClipConfig | None = None
     features: Literal["projected", "tokens"] = "tokens"
     num_views: int = 1
@@ -79,8 +86,8 @@ class Place:
 def run_streamed(work: ClipWork | CellWork, folder: RunFolder, place: Place, name: str) -> RunFolder:
     """Run a training whose images Ray Data streams from a table."""
     reading = work.reading()
-    config = with_steps(work.config, reading.table.num_rows)
-    work = dataclasses.replace(work, config=config)
+    work = work.with_steps(reading.table.num_rows)
+    config = work.config
     most = max(place.scale.num_workers, place.scale.max_workers)
     needed = rows_needed(config.num_steps, config.batch_size, most, config.accumulation)
     return run_work(
@@ -89,7 +96,7 @@ def run_streamed(work: ClipWork | CellWork, folder: RunFolder, place: Place, nam
         place.scale,
         name=name,
         data={"table": reading.table.digest},
-        datasets=lambda folder: {"train": dataset_maker(reading, folder, needed)},
+        datasets=lambda folder: {"train": Feed(reading=reading, folder=folder, needed=needed)},
         watching=place.watching,
         say=place.say,
     )
@@ -134,7 +141,7 @@ def run_chain(config: ChainConfig, output: Path, place: Place) -> Path:
     say("3 of 6: cells")
     cells = output / CELLS
     if not cells.exists():
-        partition = build_cells(boundaries(), known["train"].latlon, config.cells)
+        partition = _partition(config, known["train"].latlon)
         write_partition(partition, cells.with_suffix(".partial"))
         cells.with_suffix(".partial").rename(cells)
     partition = read_partition(cells)
@@ -159,6 +166,12 @@ def run_chain(config: ChainConfig, output: Path, place: Place) -> Path:
     say(f"by place: median {metrics['refined']['median_error_km']:.1f} km, cell centre "
         f"{metrics['cell_centre']['median_error_km']:.1f} km, of {metrics['num_places']} places")  # fmt: skip
     return bundle
+
+
+def _partition(config: ChainConfig, latlon: Float64[np.ndarray, "n 2"]) -> Partition:
+    if config.partition == "rectangles":
+        return build_rectangles(latlon, config.cells.sizes)
+    return build_cells(boundaries(), latlon, config.cells)
 
 
 def train_head(

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from safetensors.torch import save
 from torch import nn
+from torch.distributed.checkpoint.state_dict_loader import load as load_state
+from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.checkpoint.state_dict_saver import save as save_state
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -25,30 +27,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from geo_ray.train.optimizer import MeanWeights
-from geo_ray.train.parallel import rank, world_size
-from geo_ray.train.run_folder import RunFolder
-
-FOLDER = "checkpoints"
-COMPLETE, STREAMS = "checkpoint.json", "streams.pt"
-
-
-def complete_steps(folder: RunFolder) -> list[int]:
-    """The steps of the checkpoints that are complete, in order."""
-    names = [name for name in folder.names(FOLDER) if name.startswith("step-")]
-    steps = [int(name.removeprefix("step-")) for name in names]
-    return sorted(step for step in steps if folder.read(f"{_name(step)}/{COMPLETE}") is not None)
-
-
-def read_streams(folder: RunFolder, step: int) -> list[dict[str, Any]]:
-    """How far the data of each worker were that wrote the checkpoint."""
-    content = folder.read(f"{_name(step)}/{STREAMS}")
-    assert content is not None
-    states: list[dict[str, Any]] = torch.load(io.BytesIO(content), weights_only=True)
-    return states
-
-
-def _name(step: int) -> str:
-    return f"{FOLDER}/step-{step:09d}"
+from geo_ray.train.ranks import rank, world_size
+from geo_ray.train.run_folder import COMPLETE, STREAMS, RunFolder, checkpoint_name, complete_steps
 
 
 class Checkpoints:
@@ -56,7 +36,7 @@ class Checkpoints:
 
     def __init__(self, folder: RunFolder, num_kept: int) -> None:
         self._folder, self._num_kept = folder, num_kept
-        self._apart = dist.new_group(backend="gloo") if world_size() > 1 else None  # a thread writes beside the steps
+        self._apart: Any = dist.new_group(backend="gloo") if world_size() > 1 else None  # a thread writes beside the steps
         self._writing: Future[Any] | None = None
 
     def save(
@@ -71,7 +51,7 @@ class Checkpoints:
         """Begin to write a checkpoint; it is complete some time later, at the latest after ``finish``."""
         self.finish()
         streams = self._gathered(stream)
-        name = _name(step)
+        name = checkpoint_name(step)
         if rank() == 0:
             self._folder.delete(name)  # what another run left unfinished
             buffer = io.BytesIO()
@@ -82,10 +62,10 @@ class Checkpoints:
         state = _state(model, optimizer, mean)
         if world_size() == 1 and not dist.is_initialized():
             with _alone():
-                dcp.save(state, checkpoint_id=self._folder.address(name), no_dist=True)
+                save_state(state, checkpoint_id=self._folder.address(name), no_dist=True)
             self._complete(step, told)
             return
-        writing: Any = dcp.async_save(state, checkpoint_id=self._folder.address(name), process_group=self._apart)
+        writing: Any = async_save(state, checkpoint_id=self._folder.address(name), process_group=self._apart)
         self._writing = writing
         if rank() == 0:
             writing.add_done_callback(lambda done: None if done.exception() else self._complete(step, told))
@@ -108,16 +88,18 @@ class Checkpoints:
         step = steps[0][-1]
         state = _state(model, optimizer, mean)
         with _alone():
-            dcp.load(state, checkpoint_id=self._folder.address(_name(step)), no_dist=not dist.is_initialized())
+            load_state(
+                state, checkpoint_id=self._folder.address(checkpoint_name(step)), no_dist=not dist.is_initialized()
+            )
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
         if mean is not None:
             mean.weights = state["mean"]
         return int(step)
 
     def _complete(self, step: int, told: dict[str, Any]) -> None:
-        self._folder.write(f"{_name(step)}/{COMPLETE}", (json.dumps({"step": step} | told) + "\n").encode())
+        self._folder.write(f"{checkpoint_name(step)}/{COMPLETE}", (json.dumps({"step": step} | told) + "\n").encode())
         for old in complete_steps(self._folder)[: -self._num_kept]:
-            self._folder.delete(_name(old))
+            self._folder.delete(checkpoint_name(old))
 
     def _gathered(self, stream: dict[str, Any]) -> list[dict[str, Any]]:
         if self._apart is None:
@@ -143,6 +125,6 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer, mean: MeanWeights
 def write_weights(model: nn.Module, folder: RunFolder, name: str) -> None:
     """Write the whole model's weights as safetensors, by the first worker; all have to call it."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    state = get_model_state_dict(model, options=options)
+    state: dict[str, Any] = get_model_state_dict(model, options=options)
     if rank() == 0:
         folder.write(name, save({key: t.detach().contiguous().cpu() for key, t in state.items()}))

@@ -3,6 +3,7 @@
 PIGEON's and PIGEOTTO's third step (arXiv 2307.05845, appendix B.2), and StreetCLIP's only one (arXiv 2302.00275).
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,17 +24,10 @@ from geo_ray.train.caption_samplers import SAMPLERS, Scene, rng_of, said_of, str
 from geo_ray.train.captions import country_words, number_of
 from geo_ray.train.clip_model import ClipTowers, fitting_tokens, normalized
 from geo_ray.train.config import LoopConfig
-from geo_ray.train.parallel import rank, world_size
+from geo_ray.train.ranks import rank, world_size
 from geo_ray.train.run_folder import RunFolder
-from geo_ray.train.table_stream import (
-    Reading,
-    TableStream,
-    batch_sizes,
-    decode_rows,
-    open_table,
-    plain,
-    read_rows,
-)
+from geo_ray.train.table_reading import Reading, decode_rows, open_table, plain, read_rows
+from geo_ray.train.table_stream import TableStream, batch_sizes, with_steps
 from geo_ray.train.task import Stream
 
 KNOWN = ("country", "region", "town", "climate", "drive_side", "month", "heading", "view")
@@ -193,6 +187,10 @@ class ClipWork:
 
     config: ClipConfig
     table: str
+
+    def with_steps(self, num_rows: int) -> "ClipWork":
+        """The same, with as many steps as its epochs of so many rows have."""
+        return dataclasses.replace(self, config=with_steps(self.config, num_rows))
 
     def reading(self) -> Reading:
         """What is read of the table; ``InputError`` where it can't be."""

@@ -26,7 +26,7 @@ from geo_ray.train.captions import draw_captions
 from geo_ray.train.crop_task import fresh_tower, normalize
 from geo_ray.train.drawn import DrawnStream
 from geo_ray.train.held_out import NamedPlaces, read_places
-from geo_ray.train.parallel import rank, world_size
+from geo_ray.train.ranks import rank, world_size
 from geo_ray.train.run_folder import RunFolder
 from geo_ray.train.task import Stream
 

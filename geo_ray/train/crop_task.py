@@ -19,8 +19,8 @@ from geo_ray.models.losses import great_circle_km, haversine_targets, place_cont
 from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 from geo_ray.models.towers import TOWERS
 from geo_ray.train.config import TowerConfig, TrainConfig
-from geo_ray.train.parallel import rank, world_size
 from geo_ray.train.places import PlaceBatch, place_batches
+from geo_ray.train.ranks import rank, world_size
 from geo_ray.train.run_folder import RunFolder
 from geo_ray.train.task import Stream
 

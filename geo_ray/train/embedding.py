@@ -21,7 +21,7 @@ from geo_ray.pipeline.graph import embedding_graph
 from geo_ray.pipeline.stage import Runtime
 from geo_ray.remote_files import filesystem, remote_errors
 from geo_ray.tables.training import MANIFEST, SCHEMA, SPLITS
-from geo_ray.train.table_stream import content_of
+from geo_ray.train.table_reading import content_of
 
 ROWS_PER_GROUP = 4096
 ROWS_PER_BATCH = 128

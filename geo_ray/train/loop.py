@@ -19,7 +19,8 @@ from geo_ray.models.heads import limit_logit_scale
 from geo_ray.train.checkpoints import Checkpoints, write_weights
 from geo_ray.train.config import LoopConfig
 from geo_ray.train.optimizer import MeanWeights, freeze, optimizer_of, set_learning_rate
-from geo_ray.train.parallel import average_whole_gradients, gradients_kept_apart, parallelised, rank, world_size
+from geo_ray.train.parallel import average_whole_gradients, gradients_kept_apart, parallelised
+from geo_ray.train.ranks import rank, world_size
 from geo_ray.train.run_folder import BEST, WEIGHTS, RunFolder
 from geo_ray.train.task import Stream, Summary, Task
 

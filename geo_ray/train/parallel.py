@@ -14,18 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from geo_ray.train.config import LoopConfig
+from geo_ray.train.ranks import world_size
 
 IN_FULL = ("head", "heads")  # modules of a model that compute in float32 whatever the rest does
-
-
-def world_size() -> int:
-    """How many workers there are."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def rank() -> int:
-    """This worker's number."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def parallelised(model: nn.Module, config: LoopConfig, device: torch.device) -> nn.Module:
@@ -33,12 +24,12 @@ def parallelised(model: nn.Module, config: LoopConfig, device: torch.device) -> 
 
     Batch norm counts all workers' images on GPUs, and each worker's own on CPUs, where torch has no other.
     """
-    model = model.to(device=device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     if world_size() > 1 and device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     for block in blocks_of(model):
         if config.recompute:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if config.compile:
             block.compile()
     if world_size() == 1:

@@ -4,6 +4,7 @@
 ``best`` and ``weights`` what it has learned, ``finished.json`` its end.
 """
 
+import io
 import json
 import os
 import posixpath
@@ -16,6 +17,8 @@ from geo_ray.remote_files import filesystem, local_path, reason, redacted, remot
 RUN, PROGRESS, FINISHED = "run.json", "progress.jsonl", "finished.json"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
+FOLDER = "checkpoints"
+COMPLETE, STREAMS = "checkpoint.json", "streams.pt"
 
 
 class RunFolder:
@@ -99,3 +102,25 @@ class RunFolder:
     def _fault(self, error: Exception) -> OutputError:
         why = reason(error, self.uri)
         return OutputError(f"output {redacted(self.uri)!r} can't be used ({why}); mend it, or name another --output")
+
+
+def complete_steps(folder: RunFolder) -> list[int]:
+    """The steps of the checkpoints that are complete, in order."""
+    names = [name for name in folder.names(FOLDER) if name.startswith("step-")]
+    steps = [int(name.removeprefix("step-")) for name in names]
+    return sorted(step for step in steps if folder.read(f"{checkpoint_name(step)}/{COMPLETE}") is not None)
+
+
+def read_streams(folder: RunFolder, step: int) -> list[dict[str, Any]]:
+    """How far the data of each worker were that wrote the checkpoint."""
+    import torch
+
+    content = folder.read(f"{checkpoint_name(step)}/{STREAMS}")
+    assert content is not None
+    states: list[dict[str, Any]] = torch.load(io.BytesIO(content), weights_only=True)
+    return states
+
+
+def checkpoint_name(step: int) -> str:
+    """The folder of a step's checkpoint."""
+    return f"{FOLDER}/step-{step:09d}"

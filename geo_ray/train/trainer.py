@@ -2,11 +2,8 @@
 
 import dataclasses
 import json
-import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +11,7 @@ import pyarrow.fs
 import ray
 import ray.train.torch
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from geo_ray import errors
@@ -25,18 +22,17 @@ from geo_ray.errors import GeoRayError, InputError, OutputError, TrainingError, 
 from geo_ray.remote.cell_tasks import build_cells
 from geo_ray.remote_files import filesystem
 from geo_ray.train.caption_config import CaptionConfig
-from geo_ray.train.checkpoints import complete_steps, read_streams
 from geo_ray.train.config import LoopConfig, Scale, TrainConfig
 from geo_ray.train.crop_captions import PLACES, CropCaptionWork
 from geo_ray.train.crop_task import CELLS, CropWork
 from geo_ray.train.held_out import held_out_countries, photo_places, training_places, write_places
 from geo_ray.train.loop import Worker, run_steps
 from geo_ray.train.places import train_locations
-from geo_ray.train.run_folder import FINISHED, PROGRESS, RUN, WEIGHTS, RunFolder
+from geo_ray.train.progress import Progress, Watching, following
+from geo_ray.train.run_folder import FINISHED, RUN, WEIGHTS, RunFolder, complete_steps, read_streams
 from geo_ray.train.task import Stream, Task
 
 FAILED = "failed.json"
-POLL_S = 2.0
 FREE_CPUS = 1  # beside the workers, for reading and decoding, where a training streams a table
 
 
@@ -50,122 +46,6 @@ class Work(Protocol):
 
     def open(self, folder: RunFolder, states: Sequence[dict[str, Any]]) -> tuple[Task, Stream]:
         """On a worker: what is learned, and its batches from where all workers' streams were left."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Watching:
-    """Who else is told the figures: a folder of TensorBoard's, an experiment of MLflow's."""
-
-    tensorboard: str = ""
-    mlflow: str = ""
-
-    def __post_init__(self) -> None:
-        from importlib.util import find_spec
-
-        for name in ("tensorboard", "mlflow"):
-            if getattr(self, name) and find_spec(name) is None:
-                raise InputError(f"{name} is not installed: pip install 'geo-ray[watch]'")
-
-
-class Progress(UserCallback):  # type: ignore[misc]  # mypy does not follow Ray
-    """Writes a line a report, the mean over the workers; runs in Ray Train's controller, not in the driver."""
-
-    def __init__(self, folder: RunFolder, watching: Watching) -> None:
-        self._folder, self._watching = folder, watching
-        self._lines: list[dict[str, float]] | None = None
-        self._board: Any = None
-
-    def after_report(self, run_context: object, metrics: list[dict[str, float]], checkpoint: object) -> None:
-        """Write the line; those of steps that are taken again go."""
-        mean = {name: sum(m[name] for m in metrics) / len(metrics) for name in metrics[0]}
-        if self._lines is None:
-            self._lines = read_progress(self._folder)
-        self._lines = [line for line in self._lines if line["step"] < mean["step"] or _other(line, mean)]
-        self._lines.append(mean | {"time": time.time()})
-        self._folder.write(PROGRESS, "".join(f"{json.dumps(line)}\n" for line in self._lines).encode())
-        self._tell(mean)
-
-    def _tell(self, mean: dict[str, float]) -> None:
-        step = round(mean["step"])
-        if self._watching.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = self._board or SummaryWriter(self._watching.tensorboard)
-            for name, value in mean.items():
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
-        if self._watching.mlflow:
-            import mlflow
-
-            if mlflow.active_run() is None:
-                mlflow.set_experiment(self._watching.mlflow)
-                mlflow.start_run()
-            mlflow.log_metrics({name.replace("@", "_at_"): value for name, value in mean.items()}, step=step)
-
-
-def _other(line: dict[str, float], new: dict[str, float]) -> bool:
-    """Whether two lines of a step say different things: what was learned, and what validation found."""
-    return line["step"] == new["step"] and _is_validation(line) != _is_validation(new)
-
-
-def _is_validation(line: dict[str, float]) -> bool:
-    return any(name.startswith("validation ") for name in line)
-
-
-def read_progress(folder: RunFolder) -> list[dict[str, float]]:
-    """The lines of a run so far."""
-    return [json.loads(line) for line in (folder.read(PROGRESS) or b"").decode().splitlines()]
-
-
-@contextmanager
-def following(folder: RunFolder, num_steps: int, say: Callable[[str], None]) -> Iterator[None]:
-    """Says every line of progress that appears in the folder while the context lasts."""
-    done = threading.Event()
-    said = {_line_key(line) for line in read_progress(folder)}
-
-    def follow() -> None:
-        last = False
-        while not last:
-            last = done.wait(POLL_S)
-            for line in read_progress(folder):
-                if _line_key(line) not in said:
-                    said.add(_line_key(line))
-                    say(progress_text(line, num_steps))
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _line_key(line: dict[str, float]) -> tuple[float, ...]:
-    return line["step"], line["time"]
-
-
-def progress_text(line: dict[str, float], num_steps: int) -> str:
-    """A line of progress for people."""
-    step = round(line["step"])
-    if _is_validation(line):
-        found = {name.removeprefix("validation "): value for name, value in line.items()}
-        told = ", ".join(f"{name} {value:.4g}" for name, value in found.items() if name not in ("step", "time"))
-        return f"step {step:,}: validation: {told}"
-    rate = line.get("images_per_second", 0.0)
-    losses = {name: v for name, v in line.items() if name not in ("step", "time", "images_per_second")}
-    per_step = line.get("images_per_step", 0.0)
-    left = (num_steps - step) * per_step / rate if rate and per_step else 0.0
-    eta = f", {_duration(left)} left" if left else ""
-    named = ", ".join(f"{'loss' if name == 'total' else name} {value:.3g}" for name, value in losses.items()
-                      if name != "images_per_step")  # fmt: skip
-    return f"step {step:,} of {num_steps:,}: {named}; {rate:,.0f} images/s{eta}"
-
-
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02.0f} s"
 
 
 def run_work(

@@ -62,4 +62,7 @@ def test_what_is_unknown_is_left_out_of_losses():
 
 def test_a_model_without_months_has_no_head_for_them():
     heads, unknown = CovariateHeads(6, with_month=False), torch.full((3,), -1)
-    assert set(heads.losses(heads(torch.randn(3, 6)), unknown, unknown, torch.zeros((3, 6)))) == {"climate", "regressions"}
+    assert set(heads.losses(heads(torch.randn(3, 6)), unknown, unknown, torch.zeros((3, 6)))) == {
+        "climate",
+        "regressions",
+    }

@@ -12,12 +12,11 @@ from torch import nn
 
 from geo_ray.errors import InputError, TrainingError
 from geo_ray.models.contrastive import image_text_contrastive
-from geo_ray.train.checkpoints import complete_steps, read_streams
 from geo_ray.train.config import LoopConfig
 from geo_ray.train.loop import Worker, run_steps
 from geo_ray.train.optimizer import freeze, learning_rate_share
-from geo_ray.train.parallel import rank, world_size
-from geo_ray.train.run_folder import RunFolder
+from geo_ray.train.ranks import rank, world_size
+from geo_ray.train.run_folder import RunFolder, complete_steps, read_streams
 from geo_ray.train.task import Summary
 from tests.processes import run_processes
 
@@ -103,7 +102,9 @@ def trained(folder, config=CONFIG, kind="contrast", pieces=1, states=None, **str
         states = read_streams(run, steps[-1]) if steps else []
     torch.manual_seed(5)
     config = dataclasses.replace(config, accumulation=pieces)
-    run_steps(Pairs(kind), Counted(states, pieces, **stream), config, Worker(device=CPU, folder=run, report=told.append))
+    run_steps(
+        Pairs(kind), Counted(states, pieces, **stream), config, Worker(device=CPU, folder=run, report=told.append)
+    )
     if rank() == 0:
         (run.local / "told.json").write_text(json.dumps(told))
 
