@@ -33,8 +33,8 @@ from geo_ray.recipes.earth_tiny import earth_tiny
 from geo_ray.remote.runtime import connected
 from geo_ray.train.assemble import assemble
 from geo_ray.train.config import TrainConfig
+from geo_ray.train.crop_runs import train
 from geo_ray.train.places import train_locations
-from geo_ray.train.trainer import train
 
 KINDS: tuple[SplitKind, ...] = ("blocks", "regions", "countries")
 UNIT = "held_out_with"

@@ -28,7 +28,7 @@ from geo_ray.remote.runtime import connected
 from geo_ray.train.caption_bundle import assemble_captions
 from geo_ray.train.caption_config import CaptionConfig
 from geo_ray.train.held_out import photo_places
-from geo_ray.train.trainer import train_captions
+from geo_ray.train.crop_runs import train_captions
 
 
 def measure(config: CaptionConfig, encoder: EncoderSpec, folder: Path) -> dict[str, Any]:

@@ -29,11 +29,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes", help=(
         "change a setting, as learning_rate=1e-5 or head.batch_size=512; may be repeated"))  # fmt: skip
     parser.add_argument("--num-workers", type=range_of, default=(1, None), metavar="MIN[-MAX]", help=(
-        "workers, each with a GPU where there are any; with MAX as many as there is room for (default: 1)"))  # fmt: skip
+        "each with a GPU where there are any; with MAX as many as there is room for (default: 1)"))  # fmt: skip
     parser.add_argument("--threads-per-worker", type=at_least_one, default=2, metavar="N", help=(
         "CPUs of a worker (default: %(default)s)"))  # fmt: skip
     parser.add_argument("--max-failures", type=int, default=3, metavar="N", help=(
-        "workers or nodes that may be lost; each time it goes on from the last checkpoint (default: %(default)s)"))  # fmt: skip
+        "workers or nodes that may be lost; it goes on from the last checkpoint (default: %(default)s)"))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help=(
         "say what would be done: data, parameters, memory, steps, hours, and what the cluster lacks"))  # fmt: skip
     parser.add_argument("--tensorboard", default="", metavar="DIR", help="write the figures for TensorBoard too")

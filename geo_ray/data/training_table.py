@@ -62,11 +62,11 @@ class TableOptions:
     truth: str | None = None
     benchmarks: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)  # of the truth, by our name: {"group": "photographer"}
-    rules: SplitRules = SplitRules()
-    covariates: Covariates = Covariates()
+    rules: SplitRules = field(default_factory=SplitRules)
+    covariates: Covariates = field(default_factory=Covariates)
     inline: bool = True
     shuffle: bool = True
-    sources: SourceOptions = SourceOptions()
+    sources: SourceOptions = field(default_factory=SourceOptions)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -177,7 +177,10 @@ def _truth(options: TableOptions) -> pa.Table:
             count, views = _crop_counts(text)
             latlon = np.repeat(crop_places(count, options.seed), views, axis=0)
             names = crop_ids(0, count, views)
-            known: dict[str, list[Any]] = {"place": [name.rpartition("-")[0] for name in names], "view": list(range(views)) * count}
+            known: dict[str, list[Any]] = {
+                "place": [name.rpartition("-")[0] for name in names],
+                "view": list(range(views)) * count,
+            }
             tables.append(_truth_table(names, latlon, known))
     if options.truth is not None:
         truth = read_truth(options.truth)

@@ -19,8 +19,8 @@ from geo_ray.train.caption_bundle import assemble_captions
 from geo_ray.train.chain import ChainConfig, Place, check_table, pretrain, run_chain
 from geo_ray.train.clip_task import ClipConfig
 from geo_ray.train.config import TowerConfig
+from geo_ray.train.crop_runs import train, train_captions
 from geo_ray.train.run_card import write_card
-from geo_ray.train.trainer import train, train_captions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Settings of a recipe, changed by name: ``learning_rate=1e-5``, or of a step of several ``head.learning_rate=1e-3``."""
+"""Settings of a recipe, changed by name: ``learning_rate=1e-5``, or of a step of several ``head.batch_size=512``."""
 
 import dataclasses
 import json

@@ -53,8 +53,8 @@ MODEL = "model"  # the folder of a trained CLIP, in the format of transformers
 class ChainConfig:
     """The settings of all steps.
 
-    Without ``clip`` the ``checkpoint`` is taken as it is; with it, it goes on learning from captions first. ``features``
-    are what the head and the index see; with ``num_views`` above 1 the mean of as many views of a place.
+    Without ``clip`` the ``checkpoint`` is taken as it is; with it, it goes on learning from captions first.
+    ``features`` are what the head and the index see; with ``num_views`` above 1 the mean of as many views of a place.
     """
 
     checkpoint: str
@@ -78,8 +78,8 @@ class Place:
     """What a chain or training is given by whoever runs it: a table, workers, who watches, and whom to tell."""
 
     table: str
-    scale: Scale = Scale()
-    watching: Watching = Watching()
+    scale: Scale = dataclasses.field(default_factory=Scale)
+    watching: Watching = dataclasses.field(default_factory=Watching)
     say: Callable[[str], None] = print
 
 

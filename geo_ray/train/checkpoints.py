@@ -16,15 +16,15 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save
 from torch import nn
-from torch.distributed.checkpoint.state_dict_loader import load as load_state
-from torch.distributed.checkpoint.state_dict_saver import async_save
-from torch.distributed.checkpoint.state_dict_saver import save as save_state
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_state_dict,
     set_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load as load_state
+from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.checkpoint.state_dict_saver import save as save_state
 
 from geo_ray.train.optimizer import MeanWeights
 from geo_ray.train.ranks import rank, world_size
@@ -36,7 +36,9 @@ class Checkpoints:
 
     def __init__(self, folder: RunFolder, num_kept: int) -> None:
         self._folder, self._num_kept = folder, num_kept
-        self._apart: Any = dist.new_group(backend="gloo") if world_size() > 1 else None  # a thread writes beside the steps
+        self._apart: Any = (
+            dist.new_group(backend="gloo") if world_size() > 1 else None
+        )  # a thread writes beside the steps
         self._writing: Future[Any] | None = None
 
     def save(

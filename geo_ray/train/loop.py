@@ -29,7 +29,7 @@ Report = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """This worker's device, where the run is kept (None: nowhere), and what is done with its figures."""
+    """This worker's device, where the run is kept (None: nowhere), and what the first one does with the figures."""
 
     device: torch.device
     folder: RunFolder | None = None
@@ -71,10 +71,10 @@ def run_steps(task: Task, stream: Stream, config: LoopConfig, worker: Worker) ->
         last = done == config.num_steps
         if done % config.log_every == 0 or last:
             watch.settle()
-            worker.report(figures.taken(done) | {"learning_rate": rate})
+            _report(worker, _mean(figures.taken(done), worker.device) | {"learning_rate": rate})
         if config.validate_every and done % config.validate_every == 0 and not last:
             found = validated(task, model)
-            worker.report({"step": float(done)} | {f"validation {name}": v for name, v in found.values.items()})
+            _report(worker, {"step": float(done)} | {f"validation {name}": v for name, v in found.values.items()})
             best.see(found, model, done)
         if checkpoints is not None and done % config.checkpoint_every == 0 and not last:
             watch.settle()
@@ -101,12 +101,25 @@ def _end(
         mean.write_to(model)
     found = validated(task, model)
     if found.values:
-        worker.report(
-            {"step": float(config.num_steps)} | {f"validation {name}": value for name, value in found.values.items()}
-        )
+        told = {f"validation {name}": value for name, value in found.values.items()}
+        _report(worker, {"step": float(config.num_steps)} | told)
     best.see(found, model, config.num_steps)
     if worker.folder is not None:
         write_weights(model, worker.folder, WEIGHTS)
+
+
+def _report(worker: Worker, figures: dict[str, float]) -> None:
+    if rank() == 0:
+        worker.report(figures)
+
+
+def _mean(figures: dict[str, float], device: torch.device) -> dict[str, float]:
+    """The mean over workers of what each has found."""
+    if world_size() == 1:
+        return figures
+    values = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
+    dist.all_reduce(values)
+    return dict(zip(figures, (values / world_size()).tolist(), strict=True))
 
 
 def validated(task: Task, model: nn.Module) -> Summary:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.train import UserCallback
-
 from geo_ray.errors import InputError
 from geo_ray.train.run_folder import PROGRESS, RunFolder
 
@@ -31,31 +29,28 @@ class Watching:
                 raise InputError(f"{name} is not installed: pip install 'geo-ray[watch]'")
 
 
-class Progress(UserCallback):  # type: ignore[misc]  # mypy does not follow Ray
-    """Writes a line a report, the mean over the workers; runs in Ray Train's controller, not in the driver."""
+class Progress:
+    """Writes a line a report; what the first worker of a run calls with the mean over all."""
 
     def __init__(self, folder: RunFolder, watching: Watching) -> None:
         self._folder, self._watching = folder, watching
-        self._lines: list[dict[str, float]] | None = None
+        self._lines = read_progress(folder)
         self._board: Any = None
 
-    def after_report(self, run_context: object, metrics: list[dict[str, float]], checkpoint: object) -> None:
+    def __call__(self, figures: dict[str, float]) -> None:
         """Write the line; those of steps that are taken again go."""
-        mean = {name: sum(m[name] for m in metrics) / len(metrics) for name in metrics[0]}
-        if self._lines is None:
-            self._lines = read_progress(self._folder)
-        self._lines = [line for line in self._lines if line["step"] < mean["step"] or _other(line, mean)]
-        self._lines.append(mean | {"time": time.time()})
+        self._lines = [line for line in self._lines if line["step"] < figures["step"] or _other(line, figures)]
+        self._lines.append(figures | {"time": time.time()})
         self._folder.write(PROGRESS, "".join(f"{json.dumps(line)}\n" for line in self._lines).encode())
-        self._tell(mean)
+        self._tell(figures)
 
-    def _tell(self, mean: dict[str, float]) -> None:
-        step = round(mean["step"])
+    def _tell(self, figures: dict[str, float]) -> None:
+        step = round(figures["step"])
         if self._watching.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = self._board or SummaryWriter(self._watching.tensorboard)
-            for name, value in mean.items():
+            for name, value in figures.items():
                 self._board.add_scalar(name, value, step)
             self._board.flush()
         if self._watching.mlflow:
@@ -64,7 +59,7 @@ class Progress(UserCallback):  # type: ignore[misc]  # mypy does not follow Ray
             if mlflow.active_run() is None:
                 mlflow.set_experiment(self._watching.mlflow)
                 mlflow.start_run()
-            mlflow.log_metrics({name.replace("@", "_at_"): value for name, value in mean.items()}, step=step)
+            mlflow.log_metrics({name.replace("@", "_at_"): value for name, value in figures.items()}, step=step)
 
 
 def _other(line: dict[str, float], new: dict[str, float]) -> bool:

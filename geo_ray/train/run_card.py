@@ -31,10 +31,8 @@ def write_card(recipe: str, hardware: str, output: Path, bundle: Path) -> None:
     if "refined" in found:
         lines += ["| on test images, by place | median km | within 25 km | within 200 km |", "|---|---|---|---|"]
         for name in ("refined", "cell_centre"):
-            at = found[name]["accuracy_at_km"]
-            lines.append(
-                f"| {name.replace('_', ' ')} | {found[name]['median_error_km']:.1f} | {at['25']:.1%} | {at['200']:.1%} |"
-            )
+            at, median = found[name]["accuracy_at_km"], found[name]["median_error_km"]
+            lines.append(f"| {name.replace('_', ' ')} | {median:.1f} | {at['25']:.1%} | {at['200']:.1%} |")
         lines += ["", f"{found['num_images']:,} images of {found['num_places']:,} places.", ""]
     lines += ["Settings: `config.json`. Losses: `training.html`.", ""]
     (output / "MODEL_CARD.md").write_text("\n".join(lines))

@@ -14,7 +14,7 @@ from typing import Any
 from geo_ray.errors import OutputError
 from geo_ray.remote_files import filesystem, local_path, reason, redacted, remote_errors
 
-RUN, PROGRESS, FINISHED = "run.json", "progress.jsonl", "finished.json"
+RUN, PROGRESS, FINISHED, FAILED = "run.json", "progress.jsonl", "finished.json", "failed.json"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
 FOLDER = "checkpoints"

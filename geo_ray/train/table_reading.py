@@ -166,6 +166,7 @@ class Reader:
     consumed: Any
 
     def __call__(self, units: pa.Table) -> Iterator[pa.Table]:
+        """The rows of the epochs and row groups that ``units`` name."""
         for unit in units.to_pylist():
             epoch, group = unit["epoch"], self.reading.table.groups[unit["group"]]
             table = self.reading.read(group)

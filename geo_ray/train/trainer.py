@@ -2,50 +2,25 @@
 
 import dataclasses
 import json
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pyarrow.fs
 import ray
 import ray.train.torch
-import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from geo_ray import errors
-from geo_ray.atlas.boundaries import boundaries
-from geo_ray.cells.partition_file import write_partition
-from geo_ray.cells.semantic import Semantic
-from geo_ray.errors import GeoRayError, InputError, OutputError, TrainingError, last_line
-from geo_ray.remote.cell_tasks import build_cells
+from geo_ray.errors import InputError, OutputError, TrainingError, last_line
 from geo_ray.remote_files import filesystem
-from geo_ray.train.caption_config import CaptionConfig
-from geo_ray.train.config import LoopConfig, Scale, TrainConfig
-from geo_ray.train.crop_captions import PLACES, CropCaptionWork
-from geo_ray.train.crop_task import CELLS, CropWork
-from geo_ray.train.held_out import held_out_countries, photo_places, training_places, write_places
-from geo_ray.train.loop import Worker, run_steps
-from geo_ray.train.places import train_locations
-from geo_ray.train.progress import Progress, Watching, following
-from geo_ray.train.run_folder import FINISHED, RUN, WEIGHTS, RunFolder, complete_steps, read_streams
-from geo_ray.train.task import Stream, Task
+from geo_ray.train.config import LoopConfig, Scale
+from geo_ray.train.progress import Watching, following
+from geo_ray.train.run_folder import FAILED, FINISHED, RUN, WEIGHTS, RunFolder, complete_steps
+from geo_ray.train.worker import Work, train_worker
 
-FAILED = "failed.json"
 FREE_CPUS = 1  # beside the workers, for reading and decoding, where a training streams a table
-
-
-@runtime_checkable
-class Work(Protocol):
-    """A training, small enough to be sent to every worker."""
-
-    @property
-    def config(self) -> LoopConfig:
-        """The settings of its loop."""
-
-    def open(self, folder: RunFolder, states: Sequence[dict[str, Any]]) -> tuple[Task, Stream]:
-        """On a worker: what is learned, and its batches from where all workers' streams were left."""
 
 
 def run_work(
@@ -134,13 +109,17 @@ def _trainer(
         where = {"storage_path": path, "storage_filesystem": pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))}
     run = RunConfig(
         name="run",
-        callbacks=[Progress(folder, watching)],
         failure_config=FailureConfig(max_failures=scale.max_failures),
         **where,
     )
     return TorchTrainer(
-        _worker,
-        train_loop_config={"work": work, "folder": folder, "threads": scale.threads_per_worker},
+        train_worker,
+        train_loop_config={
+            "work": work,
+            "folder": folder,
+            "threads": scale.threads_per_worker,
+            "watching": watching,
+        },
         scaling_config=scaling,
         run_config=run,
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if use_gpu else "gloo"),
@@ -148,72 +127,7 @@ def _trainer(
     )
 
 
-def _worker(settings: dict[str, Any]) -> None:
-    """What Ray Train runs on every worker.
-
-    A fault that trying again won't mend is written down, and the workers that would try again leave at once.
-    """
-    work, folder = settings["work"], settings["folder"]
-    torch.set_num_threads(settings["threads"])
-    if folder.read(FAILED) is not None:
-        return
-    steps = complete_steps(folder)
-    states = read_streams(folder, steps[-1]) if steps else []
-    try:
-        task, stream = work.open(folder, states)
-        device = ray.train.torch.get_device()
-        run_steps(task, stream, work.config, Worker(device=device, folder=folder, report=ray.train.report))
-    except GeoRayError as error:
-        folder.write_json(FAILED, {"kind": type(error).__name__, "text": str(error)})
-        raise
-    except ValueError as error:
-        told = f"{error} ({traceback.extract_tb(error.__traceback__)[-1].name})"
-        folder.write_json(FAILED, {"kind": "TrainingError", "text": told})
-        raise
-    context = ray.train.get_context()
-    if context.get_world_rank() == 0:
-        folder.write_json(FINISHED, {"step": work.config.num_steps, "workers": context.get_world_size()})
-
-
 def _raise_failure(folder: RunFolder) -> None:
     failed = folder.read_json(FAILED)
     if failed is not None:
         raise getattr(errors, failed["kind"], TrainingError)(failed["text"])
-
-
-def train(
-    config: TrainConfig, output: Path, scale: Scale | None = None, say: Callable[[str], None] = print
-) -> tuple[Path, Path]:
-    """Build the cells and train on overhead crops; returns the paths of the weights and of the cells.
-
-    Needs a connected Ray with the workers' CPUs (or GPUs) free. Run again with the same ``output``, it goes on where it
-    was, or returns the finished run's weights.
-    """
-    output = output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
-    cells = output / CELLS
-    if not cells.exists():
-        semantic = Semantic(sizes=config.cell_sizes, seed=config.seed)
-        partition = build_cells(boundaries(), train_locations(config, "train"), semantic)
-        write_partition(partition, cells.with_suffix(".partial"))
-        cells.with_suffix(".partial").rename(cells)
-    run_work(CropWork(config=config), output, scale or Scale(), say=say)
-    return output / WEIGHTS, cells
-
-
-def train_captions(
-    config: CaptionConfig, output: Path, scale: Scale | None = None, say: Callable[[str], None] = print
-) -> tuple[Path, tuple[str, ...]]:
-    """Train a small CLIP on places with captions; returns the path of the weights, and the countries held out.
-
-    Needs Ray, and runs again, as ``train`` does.
-    """
-    output = output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
-    photos = photo_places()
-    held_out = held_out_countries(photos.countries, config)
-    training = training_places(photos, config)
-    write_places(training, output / PLACES)
-    say(f"held out: {', '.join(held_out)}; {len(training):,} places to train on, {config.apart_km:g} km away or more")
-    run_work(CropCaptionWork(config=config), output, scale or Scale(), say=say)
-    return output / WEIGHTS, held_out

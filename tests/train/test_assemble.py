@@ -60,7 +60,7 @@ from pathlib import Path
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.train.assemble import assemble
 from geo_ray.train.config import TrainConfig
-from geo_ray.train.trainer import train
+from geo_ray.train.crop_runs import train
 config, output = TrainConfig(**{settings}), Path(sys.argv[1])
 ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
 encoder = EncoderSpec(

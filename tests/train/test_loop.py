@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from geo_ray.errors import InputError, TrainingError
-from geo_ray.models.contrastive import image_text_contrastive
 from geo_ray.train.config import LoopConfig
 from geo_ray.train.loop import Worker, run_steps
 from geo_ray.train.optimizer import freeze, learning_rate_share
@@ -19,79 +18,12 @@ from geo_ray.train.ranks import rank, world_size
 from geo_ray.train.run_folder import RunFolder, complete_steps, read_streams
 from geo_ray.train.task import Summary
 from tests.processes import run_processes
+from tests.train.pairs import Counted, Net, Pairs
 
 CONFIG = LoopConfig(
     num_steps=50, learning_rate=1e-2, log_every=1, precision="fp32", checkpoint_every=20, validate_every=25
 )
-BATCH, WIDTH = 12, 8
 CPU = torch.device("cpu")
-
-
-class Net(nn.Module):
-    """Two towers of repeated blocks, and a scale."""
-
-    def __init__(self):
-        super().__init__()
-        self.tower = nn.Sequential(*(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh()) for _ in range(3)))
-        self.text = nn.Linear(WIDTH, WIDTH)
-        self.log_logit_scale = nn.Parameter(torch.tensor(2.0))
-
-    def forward(self, images, texts):
-        features = [nn.functional.normalize(x, dim=1) for x in (self.tower(images), self.text(texts))]
-        return *features, self.log_logit_scale.exp()
-
-
-class Pairs:
-    """Image and text of each number, the text a fixed map of the image; contrast over all workers, or a square."""
-
-    best = "-error"
-
-    def __init__(self, kind="contrast", bad_step=-1):
-        torch.manual_seed(0)
-        self.model, self._kind, self._bad_step = Net(), kind, bad_step
-
-    def losses(self, model, batch):
-        step, rows, images, texts = batch
-        found, said, scale = model(images, texts)
-        if self._kind == "contrast":
-            facts = torch.tensor(rows)[:, None] + 1
-            total = image_text_contrastive(found, said, facts, facts, scale)
-        else:
-            total = (found - said).square().sum(dim=1).mean() * scale
-        return {"total": total * (torch.nan if step == self._bad_step else 1.0)}
-
-    def ids(self, batch):
-        return [f"image {row}" for row in batch[1]]
-
-    def validate(self, model):
-        images, texts = made(np.arange(rank(), 30, world_size()))
-        found, said, _ = model(images, texts)
-        return {"error": (found - said).square().sum(dim=1).numpy(), "place": np.zeros(len(images), np.int64)}
-
-
-def made(rows):
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(4096, WIDTH, generator=generator)
-    return images[rows], images[rows].roll(1, dims=1) ** 2
-
-
-class Counted:
-    """Joint batches of ``BATCH`` numbers after numbers, of which each worker has its part, in so many pieces."""
-
-    def __init__(self, states=(), pieces=1, num_batches=10**6):
-        self.step = int(states[0]["step"]) if states else 0
-        self._pieces, self._num_batches = pieces, num_batches
-
-    def __iter__(self):
-        while self.step < self._num_batches:
-            rows = (self.step * BATCH + np.arange(BATCH)) % 4096
-            mine = np.array_split(rows, world_size())[rank()]
-            self.step += 1
-            for piece in np.array_split(mine, self._pieces):
-                yield self.step, piece.tolist(), *made(piece)
-
-    def state(self):
-        return {"step": self.step}
 
 
 def trained(folder, config=CONFIG, kind="contrast", pieces=1, states=None, **stream):
