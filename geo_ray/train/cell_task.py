@@ -167,7 +167,7 @@ class CellTask:
             for name in REGRESSIONS
         ]
         month = np.where(rows["month"] > 0, rows["month"] - 1, -1)
-        climate, months = (torch.from_numpy(np.asarray(v)).to(device) for v in (rows["climate"], month))
+        climate, months = (torch.from_numpy(np.array(v)).to(device) for v in (rows["climate"], month))
         regressions = torch.from_numpy(np.stack(scaled, axis=1)).float().to(device)
         return CovariateHeads.losses(outputs, climate, months, regressions)
 

@@ -16,8 +16,8 @@ from geo_ray.pipeline.local import run_local
 from geo_ray.train.caption_bundle import assemble_captions, caption_features, country_labels, label_features
 from geo_ray.train.caption_config import CaptionConfig
 from geo_ray.train.crop_captions import TextTower
+from geo_ray.train.crop_runs import train_captions
 from geo_ray.train.held_out import read_places
-from geo_ray.train.trainer import train_captions
 from tests.crops import jpeg_crops
 
 CONFIG = CaptionConfig(
