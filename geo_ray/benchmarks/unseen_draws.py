@@ -27,8 +27,8 @@ from geo_ray.recipes.earth_captions import earth_captions
 from geo_ray.remote.runtime import connected
 from geo_ray.train.caption_bundle import assemble_captions
 from geo_ray.train.caption_config import CaptionConfig
-from geo_ray.train.held_out import photo_places
 from geo_ray.train.crop_runs import train_captions
+from geo_ray.train.held_out import photo_places
 
 
 def measure(config: CaptionConfig, encoder: EncoderSpec, folder: Path) -> dict[str, Any]:

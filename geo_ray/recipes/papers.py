@@ -20,7 +20,7 @@ def pigeon_clip() -> ClipConfig:
     all 1,024.
     """
     return ClipConfig(
-        checkpoint=CLIP_L_336, captions="pigeon", epochs=3, batch_size=1024, accumulation=8, reference_size=32,
+        checkpoint=CLIP_L_336, captions="pigeon", epochs=3.0, batch_size=1024, accumulation=8, reference_size=32,
         learning_rate=1e-6, weight_decay=1e-3, betas=(0.9, 0.98), eps=1e-6, schedule="linear", warmup_share=0.2 / 3,
         seed=42, recompute=True, checkpoint_every=250, validate_every=500,
     )  # fmt: skip
@@ -29,7 +29,7 @@ def pigeon_clip() -> ClipConfig:
 def pigeotto_clip() -> ClipConfig:
     """PIGEOTTO's pretraining on photos of anything: 4 A100 of 80 GB. Code: 4 epochs, warm-up 0.02 of all steps."""
     return ClipConfig(
-        checkpoint=CLIP_L_336, captions="pigeotto", epochs=2, batch_size=1024, accumulation=8, reference_size=32,
+        checkpoint=CLIP_L_336, captions="pigeotto", epochs=2.0, batch_size=1024, accumulation=8, reference_size=32,
         learning_rate=5e-7, weight_decay=1e-3, betas=(0.9, 0.98), eps=1e-6, schedule="linear", warmup_share=0.02 / 2,
         seed=42, num_views=1, recompute=True, checkpoint_every=250, validate_every=500,
     )  # fmt: skip
@@ -38,7 +38,7 @@ def pigeotto_clip() -> ClipConfig:
 def streetclip() -> ClipConfig:
     """StreetCLIP: 3 A100 of 80 GB, 32 pairs each, 12 accumulated, 3 epochs. Its schedule isn't published."""
     return ClipConfig(
-        checkpoint=CLIP_L_336, captions="streetclip", epochs=3, batch_size=1152, accumulation=12,
+        checkpoint=CLIP_L_336, captions="streetclip", epochs=3.0, batch_size=1152, accumulation=12,
         learning_rate=1e-6, weight_decay=1e-3, betas=(0.9, 0.98), eps=1e-6, schedule="linear", warmup_share=0.02,
         recompute=True, checkpoint_every=250, validate_every=500,
     )  # fmt: skip

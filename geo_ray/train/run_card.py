@@ -47,7 +47,9 @@ def curves_page(output: Path) -> str:
         title = path.parent.relative_to(output).as_posix()
         parts.append(f"<h2>{escape('training' if title == '.' else title)}</h2>")
         for name in dict.fromkeys(name for line in lines for name in line if name not in QUIET):
-            points = [(line["step"], line[name]) for line in lines if name in line and line[name] == line[name]]
+            points = [
+                (float(line["step"]), float(line[name])) for line in lines if name in line and line[name] == line[name]
+            ]
             parts.append(f"<figure><figcaption>{escape(name)}</figcaption>{_curve(points)}</figure>")
     style = "body{font:15px system-ui;margin:2em auto;max-width:44em}figure{margin:1em 0}svg{width:100%}"
     return (
