@@ -24,7 +24,9 @@ def parallelised(model: nn.Module, config: LoopConfig, device: torch.device) -> 
 
     Batch norm counts all workers' images on GPUs, and each worker's own on CPUs, where torch has no other.
     """
-    model = model.to(device).to(memory_format=torch.channels_last)
+    model = model.to(device)
+    if world_size() == 1 or config.parallel == "ddp":  # FSDP has no parameters in another order than C's
+        model = model.to(memory_format=torch.channels_last)
     if world_size() > 1 and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     for block in blocks_of(model):

@@ -3,13 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from geo_ray.atlas.climate import ZONES
 from geo_ray.models.checkpoints import read_checkpoint
 from geo_ray.models.published import encoder_spec
+from geo_ray.recipes.smoke import write_fresh_clip
 from geo_ray.train.caption_samplers import SAMPLERS, Scene, rng_of, said_of
-from geo_ray.train.clip_task import ClipConfig, ClipTask, scenes_of, validation_rows
+from geo_ray.train.clip_task import CaptionedBatch, ClipConfig, ClipTask, scenes_of, validation_rows
+from geo_ray.train.loop import Worker, run_steps
+from geo_ray.train.ranks import rank, world_size
+from geo_ray.train.run_folder import RunFolder
 from tests.models.checkpoint_files import TINY, write_hugging_face
+from tests.processes import run_processes
 from tests.train.tables import image_table
 
 CONFIG = ClipConfig(captions="pigeon", batch_size=8, num_validation=8, precision="fp32")
@@ -87,3 +93,49 @@ def test_settings_that_cannot_be():
     for name in ("batch_size", "num_views", "num_validation"):
         with pytest.raises(ValueError, match=f"{name}=0 must be positive"):
             ClipConfig(**{name: 0})
+
+
+class Drawn:
+    """Joint batches of eight random pairs, of which each worker has its part."""
+
+    def __iter__(self):
+        rng = np.random.default_rng(0)
+        while True:
+            pixels = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+            tokens = rng.integers(1, 49000, (8, 77))
+            tokens[:, -1] = 49407
+            mine = np.array_split(np.arange(8), world_size())[rank()]
+            facts = torch.from_numpy(mine[:, None] + 1)
+            yield CaptionedBatch(
+                pixels=torch.from_numpy(pixels[mine]), tokens=torch.from_numpy(tokens[mine]), true=facts, said=facts,
+                ids=[str(row) for row in mine],
+            )  # fmt: skip
+
+    def state(self):
+        return {}
+
+
+class Unvalidated:
+    best = ""
+
+    def __init__(self, task):
+        self.model, self.losses, self.ids = task.model, task.losses, task.ids
+
+    def validate(self, model):
+        return {}
+
+
+def train_towers(folder, checkpoint, changes):
+    config = ClipConfig(num_steps=2, learning_rate=1e-3, precision="fp32", chunk=3, **changes)
+    task = Unvalidated(ClipTask(config, read_checkpoint(checkpoint), {"row": np.zeros(0, np.int64)}))
+    run_steps(task, Drawn(), config, Worker(device=torch.device("cpu"), folder=RunFolder(folder)))
+
+
+def test_both_towers_are_trained_in_shards_with_recomputed_activations(tmp_path):
+    checkpoint = write_fresh_clip(tmp_path / "clip")
+    train_towers(tmp_path / "one", checkpoint, {})
+    run_processes(train_towers, 2, tmp_path / "two", checkpoint, {"parallel": "fsdp", "recompute": True})
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=5e-4, msg=name)
