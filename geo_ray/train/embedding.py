@@ -69,22 +69,16 @@ class _EmbeddingWorker:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _ViewMean:
+def view_mean(rows: pa.Table, num_views: int, normalize: bool) -> pa.Table:
     """The rows of a place to one row with the mean of its views' features (PIGEON, appendix B.1)."""
-
-    num_views: int
-    normalize: bool
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        rows = rows.sort_by("view").slice(0, self.num_views)
-        column = rows["features"].combine_chunks()
-        features = column.flatten().to_numpy().reshape(len(rows), -1).mean(axis=0)
-        if self.normalize:
-            features = features / max(float(np.linalg.norm(features)), 1e-12)
-        mean = pa.FixedSizeListArray.from_arrays(pa.array(features.astype(np.float32)), len(features))
-        at = rows.schema.get_field_index("features")
-        return rows.slice(0, 1).set_column(at, "features", mean)
+    rows = rows.sort_by("view").slice(0, num_views)
+    column = rows["features"].combine_chunks()
+    features = column.flatten().to_numpy().reshape(len(rows), -1).mean(axis=0)
+    if normalize:
+        features = features / max(float(np.linalg.norm(features)), 1e-12)
+    mean = pa.FixedSizeListArray.from_arrays(pa.array(features.astype(np.float32)), len(features))
+    at = rows.schema.get_field_index("features")
+    return rows.slice(0, 1).set_column(at, "features", mean)
 
 
 def embed_table(
@@ -122,8 +116,9 @@ def embed_table(
         num_gpus=1 if use_gpu else 0,
     )
     if num_views > 1:
-        mean = _ViewMean(num_views=num_views, normalize=opened.encoder.normalize)
-        rows = rows.groupby(["split", "place"]).map_groups(mean, batch_format="pyarrow").random_shuffle(seed=0)
+        places = rows.groupby(["split", "place"], num_partitions=max(1, round(ray.cluster_resources().get("CPU", 1))))
+        settings = {"num_views": num_views, "normalize": opened.encoder.normalize}
+        rows = places.map_groups(view_mean, fn_kwargs=settings, batch_format="pyarrow").random_shuffle(seed=0)
     rows.write_parquet(output, partition_cols=["split"], row_group_size=ROWS_PER_GROUP, **_storage(output))
     manifest = {"digest": digest, "table": table, "encoder": opened.encoder_fingerprint, "num_views": num_views}
     with fs.open(f"{root}/{MANIFEST}", "w") as file:
