@@ -7,9 +7,11 @@ not known of a photo is never said.
 import calendar
 from collections.abc import Callable
 from dataclasses import dataclass
+from string import Formatter
 
 import numpy as np
 
+TEMPLATE_NAMES = ("town", "region", "country", "climate", "drive_side", "month")
 COMPASS = ("north", "east", "south", "west")
 
 
@@ -46,8 +48,13 @@ class Scene:
 
 
 def said_of(scene: Scene, caption: str) -> tuple[bool, ...]:
-    """Whether a caption says each of the scene's ``facts``."""
-    return tuple(bool(fact) and fact in caption for fact in scene.facts())
+    """Whether a caption says each of the scene's ``facts``, in these words or by the bare name."""
+    month = "" if scene.month is None else calendar.month_name[scene.month]
+    bare = (scene.town, scene.region, scene.country, scene.climate, "", "", month)
+    return tuple(
+        bool(fact) and (fact in caption or bool(name and name in caption))
+        for fact, name in zip(scene.facts(), bare, strict=True)
+    )
 
 
 Sampler = Callable[[Scene, np.random.Generator], str]
@@ -84,6 +91,26 @@ def streetclip(scene: Scene, rng: np.random.Generator) -> str:
 
 
 SAMPLERS: dict[str, Sampler] = {"pigeon": pigeon, "pigeotto": pigeotto, "streetclip": streetclip}
+
+
+def template_sampler(template: str) -> Sampler:
+    """Captions of one's own: ``{town}``, ``{region}``, ``{country}``, ``{climate}``, ``{drive_side}`` and ``{month}``.
+
+    Several templates, one of which is drawn, are parted by ``|``; one that names what isn't known of a photo is left
+    out, and where that leaves none the caption is StreetCLIP's. ``ValueError`` for another name in braces.
+    """
+    templates = [text.strip() for text in template.split("|") if text.strip()]
+    names = [{field for _, field, _, _ in Formatter().parse(text) if field is not None} for text in templates]
+    if unknown := set().union(*names) - set(TEMPLATE_NAMES):
+        raise ValueError(f"template={template!r} names {sorted(unknown)}; there are {', '.join(TEMPLATE_NAMES)}")
+
+    def sample(scene: Scene, rng: np.random.Generator) -> str:
+        month = "" if scene.month is None else calendar.month_name[scene.month]
+        known = {name: getattr(scene, name) for name in TEMPLATE_NAMES if name != "month"} | {"month": month}
+        fitting = [text for text, wanted in zip(templates, names, strict=True) if all(known[name] for name in wanted)]
+        return fitting[rng.integers(len(fitting))].format(**known) if fitting else streetclip(scene, rng)
+
+    return sample
 
 
 def rng_of(seed: int, epoch: int, row: int) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""From a training table to a bundle of geocells: pretrain, embed, cells, head, index, calibrate (PIGEON, figure 2).
+"""From a training table to a bundle of geocells: pretrain, cells, embed, head, index, calibrate (PIGEON, figure 2).
 
 Each step leaves what it has made in the output folder, and is not done again when the chain is run again.
 """
@@ -29,6 +29,7 @@ from geo_ray.index.refine import PRESETS, Refinement
 from geo_ray.models.bundle import Bundle, open_bundle
 from geo_ray.models.bundle_writing import Words, write_encoder
 from geo_ray.models.checkpoints import read_checkpoint
+from geo_ray.models.clip import TOWER
 from geo_ray.models.hub import fetch_checkpoint
 from geo_ray.models.published import encoder_spec, image_tower
 from geo_ray.remote.cell_tasks import build_cells
@@ -41,7 +42,7 @@ from geo_ray.train.crop_task import CELLS
 from geo_ray.train.embedding import embed_table, feature_arrays
 from geo_ray.train.progress import Watching
 from geo_ray.train.run_folder import BEST, WEIGHTS, RunFolder
-from geo_ray.train.table_reading import open_table
+from geo_ray.train.table_reading import open_table, read_rows
 from geo_ray.train.table_stream import Feed, rows_needed
 from geo_ray.train.trainer import run_work
 
@@ -55,6 +56,7 @@ class ChainConfig:
 
     Without ``clip`` the ``checkpoint`` is taken as it is; with it, it goes on learning from captions first.
     ``features`` are what the head and the index see; with ``num_views`` above 1 the mean of as many views of a place.
+    With ``head.with_tower`` the tower is trained with its head, on single images, but for what ``head.frozen`` names.
     """
 
     checkpoint: str
@@ -132,21 +134,25 @@ def run_chain(config: ChainConfig, output: Path, place: Place) -> Path:
         checkpoint = str(pretrain(dataclasses.replace(config.clip, checkpoint=checkpoint), output / "clip", place))
     words = _words(config, place.table)
     encoder = _encoder(config, checkpoint, output / "encoder", words)
-    say("2 of 6: embedding")
+    say("2 of 6: cells")
+    cells = output / CELLS
+    if not cells.exists():
+        write_partition(_partition(config, _places(config, place.table)), cells.with_suffix(".partial"))
+        cells.with_suffix(".partial").rename(cells)
+    partition = read_partition(cells)
+    head = None
+    if config.head.with_tower:
+        say(f"3 of 6: head for {len(partition):,} cells, with the tower")
+        encoder, head = _train_tower(config, encoder, cells, output, place, words)
+    say("embedding" if head is not None else "3 of 6: embedding")
     features = str(output / "features")
     workers = place.scale.num_workers
     embed_table(place.table, encoder.ref, features, num_views=config.num_views, num_workers=workers,
                 num_threads=place.scale.threads_per_worker)  # fmt: skip
     known = {split: _known(features, split) for split in ("train", "validation", "test")}
-    say("3 of 6: cells")
-    cells = output / CELLS
-    if not cells.exists():
-        partition = _partition(config, known["train"].latlon)
-        write_partition(partition, cells.with_suffix(".partial"))
-        cells.with_suffix(".partial").rename(cells)
-    partition = read_partition(cells)
-    say(f"4 of 6: head for {len(partition):,} cells")
-    head = train_head(config.head, features, encoder, cells, output / "head", place)
+    if head is None:
+        say(f"4 of 6: head for {len(partition):,} cells")
+        head = train_head(config.head, features, encoder, cells, output / "head", place)
     say("5 of 6: index, refinement and calibration")
     if not (bundle / "bundle.json").exists():
         write_answering(
@@ -166,6 +172,33 @@ def run_chain(config: ChainConfig, output: Path, place: Place) -> Path:
     say(f"by place: median {metrics['refined']['median_error_km']:.1f} km, cell centre "
         f"{metrics['cell_centre']['median_error_km']:.1f} km, of {metrics['num_places']} places")  # fmt: skip
     return bundle
+
+
+def _places(config: ChainConfig, table: str) -> Float64[np.ndarray, "n 2"]:
+    """Where the training images were taken, each place once where views are averaged."""
+    rows = read_rows(open_table(table), ("latitude", "longitude", "place"))
+    latlon = np.stack([rows[name].to_numpy() for name in ("latitude", "longitude")], axis=1)
+    if config.num_views == 1:
+        return latlon
+    _, first = np.unique(np.array(rows["place"].to_pylist()), return_index=True)
+    return np.asarray(latlon[np.sort(first)])
+
+
+def _train_tower(
+    config: ChainConfig, encoder: Bundle, cells: Path, output: Path, place: Place, words: Words
+) -> tuple[Bundle, dict[str, torch.Tensor]]:
+    """A tower trained with its head on the images themselves, as an encoder, and the head."""
+    folder = RunFolder(output / "head")
+    folder.write(CELLS, cells.read_bytes())
+    write_scalers(fit_scalers(place.table, config.head) if config.head.covariates else {}, folder)
+    work = CellWork(config=config.head, table=place.table, encoder=encoder.ref)
+    run_streamed(work, folder, place, "geocell head with its tower")
+    state = load_file(_best(folder))
+    target = output / "trained-encoder"
+    if not (target / "bundle.json").exists():
+        tower = {name.removeprefix(TOWER): t for name, t in state.items() if name.startswith(TOWER)}
+        write_encoder(clear(target), tower, encoder.encoder, words)
+    return open_bundle(str(target.resolve())), {name: state[f"head.{name}"].float() for name in ("weight", "bias")}
 
 
 def _partition(config: ChainConfig, latlon: Float64[np.ndarray, "n 2"]) -> Partition:

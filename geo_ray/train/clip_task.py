@@ -20,7 +20,15 @@ from geo_ray.models.contrastive import Contrast, holds, image_text_contrastive
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.models.hub import fetch_checkpoint
 from geo_ray.models.published import encoder_spec
-from geo_ray.train.caption_samplers import SAMPLERS, Scene, rng_of, said_of, streetclip
+from geo_ray.train.caption_samplers import (
+    SAMPLERS,
+    Sampler,
+    Scene,
+    rng_of,
+    said_of,
+    streetclip,
+    template_sampler,
+)
 from geo_ray.train.captions import country_words, number_of
 from geo_ray.train.clip_model import ClipTowers, fitting_tokens, normalized
 from geo_ray.train.config import LoopConfig
@@ -45,6 +53,7 @@ class ClipConfig(LoopConfig):
 
     checkpoint: str = "openai/clip-vit-large-patch14-336"
     captions: Literal["pigeon", "pigeotto", "streetclip"] = "streetclip"
+    template: str = ""  # captions of one's own in place of these: "A photo of {town}, {country}.|In {region}."
     epochs: float = 0.0  # above 0, they make num_steps
     batch_size: int = 384
     num_views: int = 4  # of a place, evenly around, where headings are told
@@ -69,7 +78,12 @@ class ClipConfig(LoopConfig):
             raise ValueError(f"captions={self.captions!r} must be one of {', '.join(SAMPLERS)}")
         if self.positives not in ("subsumed", "own"):
             raise ValueError(f"positives={self.positives!r} must be 'subsumed' or 'own'")
-        _ = self.contrast  # checks its own
+        _ = self.contrast, self.sampler  # check their own
+
+    @property
+    def sampler(self) -> Sampler:
+        """What draws captions."""
+        return template_sampler(self.template) if self.template else SAMPLERS[self.captions]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +147,7 @@ class ClipTask:
     def batch_of(self, rows: dict[str, np.ndarray], whole: bool = False) -> CaptionedBatch:
         """Rows of a table with their captions; ``whole`` ones say all, as StreetCLIP's do."""
         scenes = scenes_of(rows, self._config.num_views)
-        sampler = streetclip if whole else SAMPLERS[self._config.captions]
+        sampler = streetclip if whole else self._config.sampler
         epochs, numbers = rows["epoch"].tolist(), rows["row"].tolist()
         texts = [
             sampler(scene, rng_of(self._config.seed, epoch, number))

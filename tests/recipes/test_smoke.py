@@ -30,7 +30,7 @@ def run(tmp_path_factory, ray_session):
 
 def test_every_step_is_told_and_leaves_its_own(run):
     folder, said = run
-    for step in ("0 of 6: table", "1 of 6: contrastive", "2 of 6", "3 of 6: cells", "4 of 6: head", "6 of 6: eval"):
+    for step in ("0 of 6: table", "1 of 6: contrastive", "2 of 6: cells", "3 of 6", "4 of 6: head", "6 of 6: eval"):
         assert step in said
     for name in ("table/_table.json", "clip/model/model.safetensors", "features/_table.json", "cells.parquet",
                  "head/best.safetensors", "bundle/bundle.json", "metrics.json", "MODEL_CARD.md",

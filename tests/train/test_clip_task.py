@@ -9,7 +9,7 @@ from geo_ray.atlas.climate import ZONES
 from geo_ray.models.checkpoints import read_checkpoint
 from geo_ray.models.published import encoder_spec
 from geo_ray.recipes.smoke import write_fresh_clip
-from geo_ray.train.caption_samplers import SAMPLERS, Scene, rng_of, said_of
+from geo_ray.train.caption_samplers import SAMPLERS, Scene, rng_of, said_of, streetclip, template_sampler
 from geo_ray.train.clip_task import CaptionedBatch, ClipConfig, ClipTask, scenes_of, validation_rows
 from geo_ray.train.loop import Worker, run_steps
 from geo_ray.train.ranks import rank, world_size
@@ -51,6 +51,18 @@ def test_a_caption_says_nothing_but_what_is_true(name):
         assert said
         assert len(caption) >= sum(map(len, said))
     assert said_of(Scene(), "") == (False,) * 7
+
+
+def test_captions_of_ones_own():
+    scene = Scene(country="Chad", town="Bol", month=5)
+    sample = template_sampler("In {month}, {town}, {country}. | Seen in {country} | {region}!")
+    drawn = {sample(scene, rng_of(0, 0, row)) for row in range(50)}
+    assert drawn == {"In May, Bol, Chad.", "Seen in Chad"}
+    assert said_of(scene, "In May, Bol, Chad.") == (True, False, True, False, False, False, True)
+    assert said_of(scene, "Seen in Chad") == (False, False, True, False, False, False, False)
+    assert template_sampler("{region}!")(scene, rng_of(0, 0, 0)) == streetclip(scene, rng_of(0, 0, 0))
+    with pytest.raises(ValueError, match=r"names \['street'\]; there are town, region"):
+        ClipConfig(template="{street}")
 
 
 def test_a_rows_captions_depend_on_seed_epoch_and_row_alone(checkpoint, rows):
