@@ -102,6 +102,7 @@ def test_bundle_list_and_show(capsys):
 
 def test_an_unknown_recipe(tmp_path, capsys):
     assert "earth-tiny" in error_of(capsys, "train", "nothing", "--output", tmp_path)
+    assert "name one, and the prefix with --storage" in error_of(capsys, "train", "smoke", "--output", "s3://b/run")
 
 
 @pytest.mark.parametrize("command", ["geotag", "evaluate", "report", "bundle", "train", "serve"])

@@ -25,7 +25,10 @@ def add(commands: Any) -> None:
         "  geo-ray train pigeotto --table table/ --set checkpoint=clip/model --output mine/"))  # fmt: skip
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--table", default="", metavar="DIR", help="training table, as geo-ray table builds it")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="checkpoints, logs and DIR/bundle")
+    parser.add_argument("--output", required=True, metavar="DIR", help=(
+        "a folder that all nodes reach: logs, checkpoints, DIR/bundle"))  # fmt: skip
+    parser.add_argument("--storage", default="", metavar="URI", help=(
+        "keep the checkpoints of a table's training there: a folder, or a prefix as s3://..."))  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes", help=(
         "change a setting, as learning_rate=1e-5 or head.batch_size=512; may be repeated"))  # fmt: skip
     parser.add_argument("--num-workers", type=range_of, default=(1, None), metavar="MIN[-MAX]", help=(
@@ -42,6 +45,7 @@ def add(commands: Any) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from geo_ray.errors import InputError
     from geo_ray.recipes import configured, run_recipe
     from geo_ray.recipes.plan import plan_text
     from geo_ray.remote.runtime import connected
@@ -49,6 +53,8 @@ def _train(arguments: argparse.Namespace) -> None:
     from geo_ray.train.config import Scale
     from geo_ray.train.progress import Watching
 
+    if "://" in arguments.output:
+        raise InputError(f"--output {arguments.output} is no folder; name one, and the prefix with --storage")
     least, most = arguments.num_workers
     place = Place(
         table=arguments.table,
@@ -58,6 +64,7 @@ def _train(arguments: argparse.Namespace) -> None:
             threads_per_worker=arguments.threads_per_worker,
             max_failures=arguments.max_failures,
         ),
+        storage=arguments.storage,
         watching=Watching(tensorboard=arguments.tensorboard, mlflow=arguments.mlflow),
     )
     config = configured(arguments.recipe, arguments.changes, arguments.table)
@@ -65,4 +72,4 @@ def _train(arguments: argparse.Namespace) -> None:
         if arguments.dry_run:
             print(plan_text(arguments.recipe, config, place))
             return
-        print(f"bundle: {run_recipe(arguments.recipe, arguments.output, place, arguments.changes)}")
+        print(f"bundle: {run_recipe(arguments.recipe, Path(arguments.output), place, arguments.changes)}")

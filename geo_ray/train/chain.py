@@ -41,7 +41,7 @@ from geo_ray.train.config import Scale
 from geo_ray.train.crop_task import CELLS
 from geo_ray.train.embedding import embed_table, feature_arrays
 from geo_ray.train.progress import Watching
-from geo_ray.train.run_folder import BEST, WEIGHTS, RunFolder
+from geo_ray.train.run_folder import BEST, PROGRESS, WEIGHTS, RunFolder
 from geo_ray.train.table_reading import open_table, read_rows
 from geo_ray.train.table_stream import Feed, rows_needed
 from geo_ray.train.trainer import run_work
@@ -77,12 +77,20 @@ class ChainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What a chain or training is given by whoever runs it: a table, workers, who watches, and whom to tell."""
+    """What a chain or training is given by whoever runs it: a table, workers, who watches, and whom to tell.
+
+    With ``storage``, a folder or prefix that all nodes reach, checkpoints lie there and not in the output.
+    """
 
     table: str
     scale: Scale = dataclasses.field(default_factory=Scale)
     watching: Watching = dataclasses.field(default_factory=Watching)
     say: Callable[[str], None] = print
+    storage: str = ""
+
+    def folder(self, output: Path) -> RunFolder:
+        """Where the training that makes ``output`` is kept."""
+        return RunFolder(f"{self.storage.rstrip('/')}/{output.name}" if self.storage else output)
 
 
 def run_streamed(work: ClipWork | CellWork, folder: RunFolder, place: Place, name: str) -> RunFolder:
@@ -107,20 +115,27 @@ def run_streamed(work: ClipWork | CellWork, folder: RunFolder, place: Place, nam
 def pretrain(config: ClipConfig, output: Path, place: Place) -> Path:
     """Train a CLIP on a table's captions; returns the folder ``output``/model, which others read as a ``CLIPModel``."""
     work = ClipWork(config=config, table=place.table)
-    folder = run_streamed(work, RunFolder(output), place, "contrastive pretraining")
+    folder = run_streamed(work, place.folder(output), place, "contrastive pretraining")
+    _bring_progress(folder, output)
     model = output / MODEL
     if not model.exists():
-        state = trained_state(load_file(_best(folder)))
+        state = trained_state(load_file(_best(folder, output)))
         partial = clear(model.with_name(MODEL + ".partial"))
         write_clip(partial, work.read(), state)
         partial.rename(model)
     return model
 
 
-def _best(folder: RunFolder) -> Path:
-    """The weights that validation found best, or the last ones."""
-    assert folder.local is not None
-    return folder.local / (BEST if (folder.local / BEST).exists() else WEIGHTS)
+def _best(folder: RunFolder, output: Path) -> Path:
+    """The weights that validation found best, or the last ones, as a file of this machine."""
+    name = BEST if BEST in folder.names("") else WEIGHTS
+    return folder.fetch(name, output / name)
+
+
+def _bring_progress(folder: RunFolder, output: Path) -> None:
+    """Bring a run's figures to the output's curves, where it was kept elsewhere."""
+    if folder.local is None:
+        folder.fetch(PROGRESS, output / PROGRESS)
 
 
 def run_chain(config: ChainConfig, output: Path, place: Place) -> Path:
@@ -188,12 +203,13 @@ def _train_tower(
     config: ChainConfig, encoder: Bundle, cells: Path, output: Path, place: Place, words: Words
 ) -> tuple[Bundle, dict[str, torch.Tensor]]:
     """A tower trained with its head on the images themselves, as an encoder, and the head."""
-    folder = RunFolder(output / "head")
+    folder = place.folder(output / "head")
     folder.write(CELLS, cells.read_bytes())
     write_scalers(fit_scalers(place.table, config.head) if config.head.covariates else {}, folder)
     work = CellWork(config=config.head, table=place.table, encoder=encoder.ref)
     run_streamed(work, folder, place, "geocell head with its tower")
-    state = load_file(_best(folder))
+    _bring_progress(folder, output / "head")
+    state = load_file(_best(folder, output / "head"))
     target = output / "trained-encoder"
     if not (target / "bundle.json").exists():
         tower = {name.removeprefix(TOWER): t for name, t in state.items() if name.startswith(TOWER)}
@@ -211,12 +227,13 @@ def train_head(
     config: CellConfig, features: str, encoder: Bundle, cells: Path, output: Path, place: Place
 ) -> dict[str, torch.Tensor]:
     """A geocell head trained on a table with features: ``weight`` and ``bias``, the best by validation."""
-    folder = RunFolder(output)
+    folder = place.folder(output)
     folder.write(CELLS, cells.read_bytes())
     write_scalers(fit_scalers(features, config) if config.covariates else {}, folder)
     work = CellWork(config=config, table=features, encoder=encoder.ref)
     run_streamed(work, folder, dataclasses.replace(place, table=features), "geocell head")
-    state = load_file(_best(folder))
+    _bring_progress(folder, output)
+    state = load_file(_best(folder, output))
     return {name: state[f"head.{name}"].float() for name in ("weight", "bias")}
 
 
