@@ -13,6 +13,9 @@ from geo_ray.models.bundle import open_bundle
 from geo_ray.pipeline.columns import source_batch
 from geo_ray.pipeline.graph import embedding_graph, graph_of
 from geo_ray.pipeline.local import run_local
+from geo_ray.recipes import run_recipe
+from geo_ray.train.chain import Place
+from geo_ray.train.config import Scale
 from geo_ray.train.embedding import feature_arrays
 from tests.source_tree import environment
 
@@ -86,12 +89,9 @@ def test_its_predictions_are_evaluated(run, capsys, tmp_path):
     capsys.readouterr()
 
 
-def test_run_again_it_does_nothing_again(run):
+def test_run_again_it_does_nothing_again(run, ray_session):
     folder, _ = run
-    before = (folder / "bundle" / "bundle.json").stat().st_mtime_ns
-    command = [sys.executable, "-m", "geo_ray.cli", "train", "smoke", "--output", str(folder),
-               "--threads-per-worker", "1"]  # fmt: skip
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("finished before") == 2
+    before, said = (folder / "bundle" / "bundle.json").stat().st_mtime_ns, []
+    run_recipe("smoke", folder, Place(table="", scale=Scale(threads_per_worker=1), say=said.append))
+    assert sum(text.startswith("finished before") for text in said) == 2
     assert (folder / "bundle" / "bundle.json").stat().st_mtime_ns == before
