@@ -17,7 +17,7 @@ env: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[covariates,earth,gis,rasters,s2,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[covariates,earth,gis,osm,rasters,s2,dev]'
 	@# the data files of geoclip are used, its code and its dependencies are not
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps geoclip==1.3.0
 	touch $@

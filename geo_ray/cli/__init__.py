@@ -5,12 +5,12 @@ import io
 import os
 import sys
 
-from geo_ray.cli import bundle, cells, duel, evaluate, export, geotag, index, leaks, serve, table, train
+from geo_ray.cli import address, bundle, cells, duel, evaluate, export, geotag, index, leaks, serve, table, train
 from geo_ray.errors import GeoRayError
 
 COMMANDS = (
     geotag.add_geotag, geotag.add_embed, evaluate.add_evaluate, evaluate.add_report, duel.add, leaks.add, export.add,
-    bundle.add, cells.add, index.add, table.add, train.add, serve.add,
+    bundle.add, cells.add, address.add, index.add, table.add, train.add, serve.add,
 )  # fmt: skip
 
 

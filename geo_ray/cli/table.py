@@ -15,12 +15,24 @@ def add(commands: Any) -> None:
         "  geo-ray table photos/ --truth places.csv --output table/\n"
         "  geo-ray table s3://mp16/shards/*.msg --truth mp16.csv --benchmark im2gps3k.csv --output s3://mine/table/\n"
         "  geo-ray table train/*.tar --truth osv5m.csv --buffer-km 1 --elevation etopo5.cdf --output table/\n"
-        "  geo-ray table earth:400x4 --output table/     embedded satellite crops, four views of a place"))  # fmt: skip
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="as geo-ray geotag has it, or earth:NUMBER[xVIEWS]")
+        "  geo-ray table earth:400x4 --output table/     embedded satellite crops, four views of a place\n"
+        "  geo-ray table streets:20@city/ --output table/    map tiles of addresses, 20 of each"))  # fmt: skip
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="as geo-ray geotag has it, or drawn: earth:N[xVIEWS], streets:[N@]DIR",
+    )
     parser.add_argument("--truth", metavar="TABLE", help="the images' places, with authors, dates, headings if any")
     parser.add_argument("--output", required=True, metavar="DIR", help="a new folder, or a prefix of an object store")
+    parser.add_argument("--addresses", default="", metavar="FILE", help=(
+        "addresses.parquet by geo-ray address build: each position gets the nearest sub-street's address"))  # fmt: skip
+    parser.add_argument("--annotations", action="append", default=[], metavar="JSON", help=(
+        "captions and addresses as Pitts-IAL and SF-IAL have them; without --truth places are those that file names "
+        "tell (@ UTM @ ... @ latitude @ longitude @); may be repeated"))  # fmt: skip
     parser.add_argument("--column", action="append", default=[], metavar="NAME=COLUMN", help=(
-        "of the truth: group (author or sequence), place (of several views), view, split, month, heading"))  # fmt: skip
+        "of the truth: group (author or sequence), place (of several views), view, split, month, heading, address, "
+        "caption"))  # fmt: skip
     parser.add_argument("--split", default="blocks", choices=("blocks", "regions", "countries"), help=(
         "what is held out (default: blocks of a quarter of a degree)"))  # fmt: skip
     parser.add_argument("--seed", type=int, default=7, metavar="N", help="of what is held out (default: %(default)s)")
@@ -60,6 +72,8 @@ def _table(arguments: argparse.Namespace) -> None:
         inputs=tuple(arguments.inputs),
         output=arguments.output,
         truth=arguments.truth,
+        annotations=tuple(arguments.annotations),
+        addresses=arguments.addresses,
         benchmarks=tuple(arguments.benchmark),
         columns={name: column for name, _, column in pairs},
         rules=SplitRules(

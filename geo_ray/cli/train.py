@@ -16,6 +16,8 @@ def add(commands: Any) -> None:
         "  earth-captions    a small zero-shot CLIP on the embedded crops; 2 CPU cores, 12 minutes\n"
         "  streetclip        CLIP on captions of town, region and country\n"
         "  pigeon-clip, pigeotto-clip    CLIP on the papers' captions, drawn anew each time\n"
+        "  addressclip       CLIP on a table with addresses, to a bundle that finds them\n"
+        "  street-tiny       the same, small, on map tiles of a city's streets; 2 CPU cores, 20 minutes\n"
         "  pigeon, pigeotto  a table to a bundle of geocells: embed, cells, head, index, calibrate\n"
         "A run that ended goes on with the same command; a finished one is left as it is.\n"
         "examples:\n"

@@ -11,6 +11,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,22 +22,23 @@ import pyarrow.fs
 import ray
 import ray.data
 
+from geo_ray.atlas.address_lists import Annotation, places_of_names, read_annotations
+from geo_ray.atlas.addresses import Addresses, label_points, read_addresses
 from geo_ray.atlas.boundaries import boundaries
 from geo_ray.atlas.covariates import Covariates, covariates_of
 from geo_ray.atlas.place_names import place_names
+from geo_ray.data.drawn_inputs import STREETS, drawn_folder, drawn_shards, drawn_truth, is_drawn
 from geo_ray.data.sources import Row, Shard, SourceOptions, open_sources
 from geo_ray.data.training_splits import SplitRules, split_images
-from geo_ray.datasets import earth
+from geo_ray.datasets import street_map
 from geo_ray.errors import InputError, OutputError
 from geo_ray.evaluation.tables import read_points, read_texts, read_truth
 from geo_ray.remote_files import filesystem
 from geo_ray.tables.joining import join
-from geo_ray.tables.training import MANIFEST, SCHEMA
+from geo_ray.tables.training import ADDRESSES, MANIFEST, SCHEMA
 
-EARTH = "earth:"  # begins an input that is the embedded crops: earth:400, or earth:400x4 with four views of each
 ROWS_PER_GROUP = 256  # rows of a row group, which is what training reads at a time
 ROWS_PER_BATCH = 64
-CROPS_PER_SHARD = 600
 # Columns of a truth table that are known beside the place, by the names that data sets have for them.
 EXTRA = {
     "group": ("group", "author", "user", "user_id", "userid", "owner", "sequence", "sequence_id", "creator_username"),
@@ -45,6 +47,8 @@ EXTRA = {
     "split": ("split", "selection"),
     "month": ("month", "captured_at", "datetaken", "date_taken", "date"),
     "heading": ("heading", "compass_angle", "thumb_heading"),
+    "address": ("address",),
+    "caption": ("caption", "description", "text"),
 }
 
 
@@ -52,14 +56,17 @@ EXTRA = {
 class TableOptions:
     """What a training table is made of, and how.
 
-    ``truth`` is a table with the images' places; the embedded crops need none. ``benchmarks`` are tables of points that
-    nothing may be trained on near. With ``inline`` the files' bytes are in the table, else what has an address of its
-    own is read from there each time.
+    ``truth`` is a table with the images' places; drawn images need none, nor do ``annotations`` (of Pitts-IAL or
+    SF-IAL) of files whose names tell. ``addresses`` is a file by ``geo-ray address build``, by which positions get an
+    address. ``benchmarks`` are tables of points that nothing may be trained on near. With ``inline`` the files' bytes
+    are in the table, else what has an address of its own is read from there each time.
     """
 
     inputs: tuple[str, ...]
     output: str
     truth: str | None = None
+    annotations: tuple[str, ...] = ()
+    addresses: str = ""
     benchmarks: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)  # of the truth, by our name: {"group": "photographer"}
     rules: SplitRules = field(default_factory=SplitRules)
@@ -84,7 +91,7 @@ def build_training_table(options: TableOptions, say: Callable[[str], None] = pri
     if fs.exists(root) and fs.ls(root):
         raise OutputError(f"{options.output} holds something; name a new folder with --output")
     options.covariates.check()
-    shards, truth = _shards(options), _truth(options)
+    shards, truth = _shards(options), _truth(options, say)
     if not shards:
         raise InputError(f"there are no images in {', '.join(options.inputs)}")
     say(f"{len(shards):,} shards; {len(truth):,} places: {_counts_text(Counter(truth['split'].to_pylist()))}")
@@ -98,6 +105,8 @@ def build_training_table(options: TableOptions, say: Callable[[str], None] = pri
         options.output, partition_cols=["split"], row_group_size=ROWS_PER_GROUP,
         **({} if local else {"filesystem": pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))}),
     )  # fmt: skip
+    if addresses := _addresses_file(options):
+        fs.put_file(addresses, f"{root}/{ADDRESSES}")
     manifest = _manifest(options, len(truth))
     if not manifest["num_placed"]:
         raise InputError(f"no image of {options.inputs[0]} is in {options.truth}; ids must agree, as {manifest['ids']}")
@@ -107,98 +116,91 @@ def build_training_table(options: TableOptions, say: Callable[[str], None] = pri
     return manifest
 
 
+def _addresses_file(options: TableOptions) -> str:
+    """The file of addresses that the images' ones are of; empty where there is none."""
+    folders = [drawn_folder(text) for text in options.inputs if text.startswith(STREETS)]
+    return options.addresses or next((str(Path(folder, street_map.ADDRESSES)) for folder in folders), "")
+
+
 def _counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class CropShard(Shard):
-    """Some of the embedded crops: the same photo locations every time, each in ``num_views`` views."""
-
-    first: int
-    stop: int
-    num_views: int
-    seed: int = 0
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """Which crops they are."""
-        return (self.first, self.stop, self.num_views, self.seed)
-
-    def rows(self) -> Iterator[Row]:
-        """The crops, as JPEG."""
-        latlon = np.repeat(crop_places(self.stop, self.seed)[self.first :], self.num_views, axis=0)
-        views = earth.jittered_views(latlon, np.random.default_rng((self.seed, self.first)))
-        names = crop_ids(self.first, self.stop, self.num_views)
-        for start in range(0, len(views), ROWS_PER_BATCH):
-            pixels = earth.render(views.take(slice(start, start + ROWS_PER_BATCH)), raster_name=earth.RASTERS[0])
-            for name, picture in zip(names[start:], pixels, strict=False):
-                yield Row(name, (f"{EARTH}{name}",), (earth.encode_jpeg(picture),))
-
-
-def crop_places(count: int, seed: int) -> np.ndarray:
-    """The first of the photo locations in an order by the seed, degrees."""
-    latlon = earth.locations()
-    return np.asarray(latlon[np.random.default_rng(seed).permutation(len(latlon))[:count]])
-
-
-def crop_ids(first: int, stop: int, num_views: int) -> list[str]:
-    """Ids of crops, view by view."""
-    return [f"crop-{place:06d}-{view}" for place in range(first, stop) for view in range(num_views)]
-
-
-def _crop_counts(text: str) -> tuple[int, int]:
-    count, _, views = text.removeprefix(EARTH).partition("x")
-    if not count.isdecimal() or not (views or "1").isdecimal() or int(count) < 1:
-        raise InputError(f"{text} must be {EARTH}NUMBER or {EARTH}NUMBERxVIEWS, as {EARTH}400x4")
-    return int(count), int(views or 1)
-
-
 def _shards(options: TableOptions) -> list[Shard]:
-    files = tuple(text for text in options.inputs if not text.startswith(EARTH))
-    shards: list[Shard] = []
-    for text in options.inputs:
-        if text.startswith(EARTH):
-            count, views = _crop_counts(text)
-            for first in range(0, count, CROPS_PER_SHARD):
-                stop = min(first + CROPS_PER_SHARD, count)
-                shards.append(CropShard(label=f"{text}/{first}", first=first, stop=stop, num_views=views,
-                                        seed=options.seed))  # fmt: skip
+    files = tuple(text for text in options.inputs if not is_drawn(text))
+    shards = [shard for text in options.inputs if is_drawn(text) for shard in drawn_shards(text, options.seed)]
     if files:
         shards += open_sources(files, options.sources).shards()
     return shards
 
 
-def _truth(options: TableOptions) -> pa.Table:
-    """Id, place and split of every image that has a place, and what else the truth tells."""
-    tables = []
-    for text in options.inputs:
-        if text.startswith(EARTH):
-            count, views = _crop_counts(text)
-            latlon = np.repeat(crop_places(count, options.seed), views, axis=0)
-            names = crop_ids(0, count, views)
-            known: dict[str, list[Any]] = {
-                "place": [name.rpartition("-")[0] for name in names],
-                "view": list(range(views)) * count,
-            }
-            tables.append(_truth_table(names, latlon, known))
+def _truth(options: TableOptions, say: Callable[[str], None]) -> pa.Table:
+    """Id, place and split of every image that has a place, and what else is told of it."""
+    tables = [_truth_table(*drawn_truth(text, options.seed)) for text in options.inputs if is_drawn(text)]
     if options.truth is not None:
         truth = read_truth(options.truth)
         told = read_texts(options.truth, {name: _names(name, options.columns) for name in EXTRA})
         tables.append(_truth_table(truth.ids.to_pylist(), truth.latlon, told))
+    if options.annotations:
+        tables = _annotated(tables, [each for path in options.annotations for each in read_annotations(path)])
     if not tables:
         raise InputError("where were the images taken? name a table of their places with --truth")
-    truth_table = pa.concat_tables(tables)
-    latlon = np.stack([truth_table[name].to_numpy() for name in ("latitude", "longitude")], axis=1)
+    table = pa.concat_tables(tables)
+    latlon = np.stack([table[name].to_numpy() for name in ("latitude", "longitude")], axis=1)
+    if options.addresses:
+        table = _addressed(table, latlon, read_addresses(options.addresses), say)
     found = split_images(
         latlon,
         options.rules,
-        _texts(truth_table, "group"),
+        _texts(table, "group"),
         [read_points(path) for path in options.benchmarks],
-        _texts(truth_table, "split"),
+        _texts(table, "split"),
     )
-    at = truth_table.schema.get_field_index("split")
-    return truth_table.set_column(at, "split", pa.array(found, pa.string()))
+    if options.addresses or options.annotations:
+        there = np.array([value is not None for value in table["address"].to_pylist()], bool)
+        found = np.where(there, found.astype(object), "no_address")
+    return _with_column(table, "split", found.tolist())
+
+
+def _annotated(tables: list[pa.Table], annotations: Sequence[Annotation]) -> list[pa.Table]:
+    """The tables with captions and addresses by id; without a table of places, file names tell where images are."""
+    images = pa.array([each.image for each in annotations], pa.string())
+    if not tables:
+        latlon = places_of_names(images.to_pylist())
+        there = np.isfinite(latlon).all(axis=1)
+        if not there.any():
+            raise InputError(
+                f"the annotations tell no coordinates, nor do their file names, such as {annotations[0].image!r}; name "
+                "a table of places with --truth"
+            )
+        ids = [image for image, known in zip(images.to_pylist(), there.tolist(), strict=True) if known]
+        tables = [_truth_table(ids, latlon[there], {})]
+    found = []
+    for table in tables:
+        joined, _ = join(table["image_id"].combine_chunks(), images)
+        pairs = [] if joined is None else list(zip(joined.rows.tolist(), joined.other_rows.tolist(), strict=True))
+        told = table
+        for name in ("caption", "address"):
+            values = table[name].to_pylist()
+            for row, other in pairs:
+                values[row] = getattr(annotations[other], name) or None
+            told = _with_column(told, name, values)
+        found.append(told)
+    return found
+
+
+def _addressed(table: pa.Table, latlon: np.ndarray, addresses: Addresses, say: Callable[[str], None]) -> pa.Table:
+    """The table with the address of each position, by the nearest sub-street, where none is told."""
+    rows, counts = label_points(latlon, addresses)
+    say(f"addresses: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
+    found = [addresses.texts[row] if row >= 0 else None for row in rows.tolist()]
+    told = [value or other for value, other in zip(table["address"].to_pylist(), found, strict=True)]
+    return _with_column(table, "address", told)
+
+
+def _with_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, name, pa.array(values, table.schema.field(at).type))
 
 
 def _names(name: str, columns: Mapping[str, str]) -> tuple[str, ...]:
@@ -216,6 +218,8 @@ def _truth_table(ids: Sequence[str], latlon: np.ndarray, known: Mapping[str, Seq
             "view": pa.array([_number(v, 0) for v in known.get("view", blank)], pa.int64()),
             "month": pa.array([month_of(v) for v in known.get("month", blank)], pa.int64()),
             "heading": pa.array([_degrees(v) for v in known.get("heading", blank)], pa.float64()),
+            "address": pa.array([_or_none(v) for v in known.get("address", blank)], pa.string()),
+            "caption": pa.array([_or_none(v) for v in known.get("caption", blank)], pa.string()),
         }
     )  # fmt: skip
 
@@ -245,6 +249,10 @@ def _degrees(value: Any) -> float | None:
 
 def _texts(table: pa.Table, name: str) -> np.ndarray:
     return np.array(table[name].to_pylist(), dtype=object)
+
+
+def _or_none(value: Any) -> str | None:
+    return str(value).strip() or None
 
 
 @dataclass(frozen=True, kw_only=True)

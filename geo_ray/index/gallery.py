@@ -4,7 +4,7 @@ Shapes: N images, G places, K candidates, D features.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +103,30 @@ class Gallery:
         for start in range(0, len(features), QUERY_BLOCK):
             block = slice(start, start + QUERY_BLOCK)
             cells[block], probability[block] = self._rank(features[block].astype(np.float64), k, parameters.logit_scale)
+        return self._located(cells, probability)
+
+    def search_among(
+        self, features: Float32[np.ndarray, "N D"], rows: Sequence[Int64[np.ndarray, "_"]], parameters: GallerySearch
+    ) -> Located:
+        """The same among some places for each image, by their rows, ascending; probabilities are among those.
+
+        Where there are fewer places than candidates, the first is repeated with probability 0; an image with none gets
+        the first of all places, with probability 0.
+        """
+        k = min(parameters.num_candidates, len(self.latlon))
+        cells, probability = np.zeros((len(features), k), np.int64), np.zeros((len(features), k))
+        for image, among in enumerate(rows):
+            if not len(among):
+                continue
+            logits = parameters.logit_scale * _dots(self.features[among], features[image].astype(np.float64))
+            shares = np.exp(logits - logits.max())
+            order = np.argsort(-logits, kind="stable")[:k]
+            cells[image] = among[order[0]]
+            cells[image, : len(order)] = among[order]
+            probability[image, : len(order)] = shares[order] / shares.sum()
+        return self._located(cells, probability)
+
+    def _located(self, cells: Int64[np.ndarray, "N K"], probability: Float64[np.ndarray, "N K"]) -> Located:
         places = self.latlon[cells]
         return Located(
             cells=cells,

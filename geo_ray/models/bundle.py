@@ -31,6 +31,8 @@ LABELS = "labels.parquet"
 LABEL_FEATURES = "label_features.npy"
 INDEX = "index"
 GALLERY = "gallery"
+ADDRESSES = "addresses.parquet"  # what the rows of an address bundle's gallery are called
+TEXT = "text"  # the text tower, for candidates of one's own
 ENTRIES = ("kind", "description", "licence", "attribution", "encoder", "encoder_fingerprint", "files", "fingerprint")
 FILING = ("filed_by", "partition_digest")  # entries of bundles of cells: as their index says, and of their cells
 
@@ -40,6 +42,7 @@ KINDS: dict[str, tuple[str, type[Refinement] | type[Probing] | type[GallerySearc
     "cells": ("refinement", Refinement),
     "zero-shot": ("probing", Probing),
     "gallery": ("gallery", GallerySearch),
+    "address": ("addresses", GallerySearch),
 }
 
 
@@ -88,7 +91,7 @@ class Bundle:
 
     @property
     def gallery_search(self) -> GallerySearch:
-        """How a bundle with a gallery finds a place."""
+        """How a bundle with a gallery, of places or of addresses, finds a place."""
         return self._parameters(GallerySearch)
 
     def _parameters(self, wanted: type[P]) -> P:

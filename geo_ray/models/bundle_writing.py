@@ -66,11 +66,11 @@ def write_zero_shot(
     expected = (len(labels.ids), encoder.num_features)
     if label_features.shape != expected or not np.isfinite(label_features).all():
         raise ValueError(f"label features of shape {label_features.shape} must be finite and of shape {expected}")
-    with _filling(folder) as partial:
-        _write_tower(partial, tower)
+    with filling(folder) as partial:
+        write_tower(partial, tower)
         write_labels(labels, partial / LABELS)
         np.save(partial / LABEL_FEATURES, label_features)
-        _seal(partial, "zero-shot", encoder, probing, words)
+        seal(partial, "zero-shot", encoder, probing, words)
 
 
 def write_gallery_bundle(
@@ -84,17 +84,17 @@ def write_gallery_bundle(
     words: Words,
 ) -> None:
     """Write a bundle with a gallery: an image tower, and places with their features. Raises ``OutputError``."""
-    with _filling(folder) as partial:
-        _write_tower(partial, tower)
+    with filling(folder) as partial:
+        write_tower(partial, tower)
         write_gallery(partial / GALLERY, features, latlon)
-        _seal(partial, "gallery", encoder, search, words)
+        seal(partial, "gallery", encoder, search, words)
 
 
 def write_encoder(folder: Path, tower: dict[str, torch.Tensor], encoder: EncoderSpec, words: Words) -> Bundle:
     """Write a new folder with an encoder alone, from which features are made; what opens it."""
-    with _filling(folder) as partial:
-        _write_tower(partial, tower)
-        _seal(partial, "cells", encoder, Refinement(), words)
+    with filling(folder) as partial:
+        write_tower(partial, tower)
+        seal(partial, "cells", encoder, Refinement(), words)
     return open_bundle(str(folder.resolve()))
 
 
@@ -115,12 +115,12 @@ def write_cells_bundle(
         encoder_fingerprint=encoder.encoder_fingerprint,
         partition_digest=partition.digest,
     )
-    with _filling(folder) as partial:
+    with filling(folder) as partial:
         for source, name in ((encoder.path(WEIGHTS), WEIGHTS), (cells, CELLS), (head, HEAD)):
             shutil.copyfile(source, partial / name)
         shutil.copytree(index, partial / INDEX)
         (partial / CALIBRATION).write_text("{}")
-        _seal(partial, "cells", encoder.encoder, refinement, words)
+        seal(partial, "cells", encoder.encoder, refinement, words)
 
 
 def _check_head(path: Path, num_cells: int, num_features: int) -> None:
@@ -146,17 +146,17 @@ def copy_bundle(
         attribution=bundle.attribution,
         provenance=bundle.provenance | provenance,
     )
-    with _filling(folder) as partial:
+    with filling(folder) as partial:
         for name in bundle.files:
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.path(name), partial / name)
         for name, text in changed.items():
             (partial / name).write_text(text)
-        _seal(partial, bundle.kind, bundle.encoder, parameters, words)
+        seal(partial, bundle.kind, bundle.encoder, parameters, words)
 
 
 @contextmanager
-def _filling(folder: Path) -> Iterator[Path]:
+def filling(folder: Path) -> Iterator[Path]:
     """A folder to fill, which gets its name once it is complete."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} holds something; name a new folder for the bundle with --output")
@@ -174,9 +174,11 @@ def _filling(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write_tower(folder: Path, tower: dict[str, torch.Tensor]) -> None:
+def write_tower(folder: Path, tower: dict[str, torch.Tensor]) -> None:
+    """Write an image tower's tensors into a bundle's folder."""
     save_file({TOWER + name: tensor.contiguous() for name, tensor in tower.items()}, folder / WEIGHTS)
 
 
-def _seal(folder: Path, kind: str, encoder: EncoderSpec, parameters: Parameters, words: Words) -> None:
+def seal(folder: Path, kind: str, encoder: EncoderSpec, parameters: Parameters, words: Words) -> None:
+    """Write the manifest of a folder that is complete."""
     write_manifest(folder, kind=kind, encoder=encoder, parameters=parameters, **vars(words))

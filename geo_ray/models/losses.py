@@ -67,3 +67,28 @@ def place_contrastive(
     """
     targets = torch.softmax(-distance_km / sigma_km, dim=1).float()
     return soft_cross_entropy(logit_scale * anchors @ others.T, targets)
+
+
+def geography_loss(
+    images: Float[torch.Tensor, "B D"],
+    xy: Float[torch.Tensor, "B 2"],
+    all_images: Float[torch.Tensor, "N D"],
+    all_xy: Float[torch.Tensor, "N 2"],
+    form: Literal["near", "quoted"] = "near",
+    radius_m: float = 0.0,
+) -> Float[torch.Tensor, ""]:
+    """The mean square of what features and places disagree by, over pairs of B images with N (AddressCLIP, eq. 4 to 6).
+
+    Features have length one; places are in metres, on the flat. Their distance is the sum of both axes' (L1), each
+    scaled to 0..1 over the N places, or where ``radius_m`` is given measured in it and cut off at 2, so that it means
+    the same in every batch and city. "near" compares it with 1 - cosine, so that near places get like features, which
+    is what the paper says; "quoted" with the cosine itself, as its formula is quoted, which asks for the opposite.
+    """
+    if radius_m > 0:
+        apart = (torch.cdist(xy.double(), all_xy.double(), p=1) / radius_m).clamp(max=2.0)
+    else:
+        low, high = all_xy.double().amin(dim=0), all_xy.double().amax(dim=0)
+        extent = torch.where(high > low, high - low, 1.0)
+        apart = torch.cdist((xy.double() - low) / extent, (all_xy.double() - low) / extent, p=1)
+    cosine = images.float() @ all_images.float().T
+    return ((1 - cosine if form == "near" else cosine) - apart.float()).square().mean()

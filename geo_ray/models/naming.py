@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Shaped
 from scipy.spatial import cKDTree
 
+from geo_ray.atlas.addresses import Addresses, nearest_addresses, read_addresses
 from geo_ray.atlas.cities import Places, gazetteer
 from geo_ray.atlas.labels import Labels, load_labels
 from geo_ray.cells.labels import file_points
@@ -16,7 +17,7 @@ from geo_ray.cells.partition import Partition
 from geo_ray.cells.partition_file import read_partition
 from geo_ray.geo.sphere import unit_vectors
 from geo_ray.index.gallery import read_gallery
-from geo_ray.models.bundle import CELLS, GALLERY, LABELS, Bundle
+from geo_ray.models.bundle import ADDRESSES, CELLS, GALLERY, LABELS, Bundle
 
 
 @runtime_checkable
@@ -123,6 +124,32 @@ class ProbedLabel:
         return np.asarray(leaves[nearest_rows(latlon, self.labels.latlon[leaves])])
 
 
+@dataclass(frozen=True)
+class CandidateAddress:
+    """Answers are called by the nearest populated place, as cells are; their addresses are columns of their own."""
+
+    addresses: Addresses
+
+    @property
+    def ids(self) -> Shaped[np.ndarray, "c"]:
+        """The addresses' ids."""
+        return self.addresses.ids
+
+    @cached_property
+    def regions(self) -> Regions:
+        """See ``Naming.regions``."""
+        places = gazetteer().places_of(self.addresses.latlon)
+        return Regions(places.country, places.region)
+
+    def places_of(self, answered: Int[np.ndarray, "n"], latlon: Float64[np.ndarray, "n 2"]) -> Places:
+        """See ``Naming.places_of``."""
+        return gazetteer().places_of(latlon)
+
+    def right_candidates(self, latlon: Float64[np.ndarray, "n 2"]) -> Int[np.ndarray, "n"]:
+        """The address whose course is nearest."""
+        return nearest_addresses(latlon, self.addresses)
+
+
 def nearest_rows(latlon: Float64[np.ndarray, "n 2"], places: Float64[np.ndarray, "c 2"]) -> Int[np.ndarray, "n"]:
     """The row of the place that is nearest to each point (degrees)."""
     return np.asarray(cKDTree(unit_vectors(places)).query(unit_vectors(latlon))[1], np.int64)
@@ -138,6 +165,8 @@ def read_naming(folder: Path, kind: str, filed_by: str) -> Naming:
     if kind == "zero-shot":
         return ProbedLabel(load_labels(folder / LABELS))
     gazetteer()
+    if kind == "address":
+        return CandidateAddress(read_addresses(folder / ADDRESSES))
     if kind == "gallery":
         latlon = read_gallery(folder / GALLERY).latlon
         return NearestPlace(np.array([f"gallery:{row}" for row in range(len(latlon))], dtype=object), latlon)

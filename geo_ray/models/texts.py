@@ -5,17 +5,23 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from geo_ray.errors import BundleError
 from geo_ray.models.checkpoints import ClipCheckpoint
 from geo_ray.models.local_files import cache_folder
+from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
 from geo_ray.models.tokenizer import tokenize
 
 BATCH = 64
+WEIGHTS, SETTINGS = "weights.safetensors", "settings.json"  # of a text tower in a bundle
 VISUAL = "visual."  # prefix of the image tower's tensors
 # open_clip builds both towers at once; this is the least it can be asked for in place of the image tower.
 NO_IMAGES = {"layers": 1, "width": 1, "head_width": 1, "patch_size": 1, "image_size": 1}
@@ -59,13 +65,19 @@ class TextEncoder:
 
     @torch.inference_mode()
     def _encode(self, tokens: Int64[torch.Tensor, "L T"]) -> Float32[torch.Tensor, "L D"]:
-        """As open_clip's ``encode_text``, which takes texts of the full context only."""
-        model, tokens = self._model, tokens.to(self._device)
-        length = tokens.shape[1]
-        x = model.token_embedding(tokens) + model.positional_embedding[:length]
-        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-        x = model.ln_final(x[torch.arange(len(x), device=self._device), tokens.argmax(dim=1)])
-        return nn.functional.normalize(_project(model.text_projection, x).float(), dim=1)
+        return encode_tokens(self._model, tokens.to(self._device))
+
+
+def encode_tokens(model: Any, tokens: Int64[torch.Tensor, "L T"]) -> Float32[torch.Tensor, "L D"]:
+    """Features of length one by open_clip's text tower, as its ``encode_text``, of texts of any length T.
+
+    ``encode_text`` takes texts of the full context only, most of which is blank.
+    """
+    length = tokens.shape[1]
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
+    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    x = model.ln_final(x[torch.arange(len(x), device=tokens.device), tokens.argmax(dim=1)])
+    return nn.functional.normalize(_project(model.text_projection, x).float(), dim=1)
 
 
 def _project(projection: nn.Parameter | nn.Linear, x: Float[torch.Tensor, "L W"]) -> Float[torch.Tensor, "L D"]:
@@ -76,6 +88,26 @@ def _project(projection: nn.Parameter | nn.Linear, x: Float[torch.Tensor, "L W"]
 def text_state(checkpoint: ClipCheckpoint) -> dict[str, torch.Tensor]:
     """The tensors of the text tower, and the logit scale."""
     return {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(VISUAL)}
+
+
+def write_text_tower(folder: Path, checkpoint: ClipCheckpoint) -> None:
+    """Write what is needed of a checkpoint to embed texts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in text_state(checkpoint).items()}, folder / WEIGHTS)
+    config = {name: checkpoint.config[name] for name in ("embed_dim", "text_cfg", "quick_gelu")}
+    (folder / SETTINGS).write_text(json.dumps({"config": config, "preprocessing": checkpoint.preprocessing}, indent=1))
+
+
+def read_text_tower(folder: Path) -> ClipCheckpoint:
+    """What ``write_text_tower`` wrote, as a checkpoint without an image tower."""
+    try:
+        settings, state = json.loads((folder / SETTINGS).read_text()), load_file(folder / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BundleError(f"{folder} holds no text tower ({error}); restore the bundle") from error
+    return ClipCheckpoint(
+        config=settings["config"], state=state, preprocessing=settings["preprocessing"], image_mean=CLIP_MEAN,
+        image_std=CLIP_STD, logit_scale=float(state["logit_scale"].exp()), weights_sha256="",
+    )  # fmt: skip
 
 
 def embed_texts(

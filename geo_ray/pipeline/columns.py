@@ -12,6 +12,7 @@ Batch = dict[str, np.ndarray]  # column name -> array; every array has the same 
 
 HAS_LOCATION = "has_location"  # left out as asked, so no failure
 KILLS_WORKER = "kills_worker"
+NO_ADDRESS = "no_address"
 CODES = {
     "empty": "the file has no bytes",
     "not_a_file": "the path is a directory or another thing that can't be read as a file",
@@ -28,6 +29,7 @@ CODES = {
     "no_answer": "the model gave no finite answer",
     KILLS_WORKER: "the process that was to answer the image ended each time, as by a crash or for want of memory",
     UNCERTAIN: "the answer, which is kept, is less certain than --min-probability or --max-radius-km ask for",
+    NO_ADDRESS: "none of the addresses lies in the cells that --within finds the image in",
     HAS_LOCATION: "the photo carries a position, and such photos were to be skipped",
 }
 
@@ -75,6 +77,13 @@ ANSWER = (
     Column(name="cell_latitude", dtype="float64", fill=np.nan),
     Column(name="cell_longitude", dtype="float64", fill=np.nan),
     Column(name="bundle_fingerprint", fill=""),
+)
+
+# What bundles of addresses answer beside that, of the answer; candidates have them too.
+ADDRESS = (
+    Column(name="address", fill=""),
+    Column(name="street", fill=""),
+    Column(name="neighbourhood", fill=""),
 )
 
 # Where a photo's EXIF says that it was taken, and how far from there the answer is: only where that is asked for.

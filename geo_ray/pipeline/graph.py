@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from geo_ray.errors import InputError
 from geo_ray.index.index_folder import check_index
 from geo_ray.models.bundle import INDEX, Bundle
+from geo_ray.pipeline.address_stages import DescribeAddress, SearchAddresses, within_stages
 from geo_ray.pipeline.cell_stages import RankCells, Refine, RefineByMembers, SearchMembers, SearchPrototypes
-from geo_ray.pipeline.columns import ANSWER, EXIF_DISTANCE, EXIF_POINT, MAX_VIEWS, SOURCE, Batch, view_columns
+from geo_ray.pipeline.columns import ADDRESS, ANSWER, EXIF_DISTANCE, EXIF_POINT, MAX_VIEWS, SOURCE, Batch, view_columns
 from geo_ray.pipeline.exif_stage import EXIF_CHOICES, CompareExif, ReadExif
 from geo_ray.pipeline.place_stages import ProbeLabels, SearchGallery
 from geo_ray.pipeline.stage import Runtime, Stage, StageSpec, run_stage
@@ -128,7 +129,7 @@ def place_stages(bundle: Bundle) -> tuple[StageSpec, ...]:
     ref, k = bundle.ref, bundle.num_candidates
     if bundle.kind == "zero-shot":
         return (ProbeLabels(bundle=ref, num_candidates=k),)
-    if bundle.kind == "gallery":
+    if bundle.kind in ("gallery", "address"):
         return (SearchGallery(bundle=ref, num_candidates=k),)
     check_index(bundle.path(INDEX), **bundle.index_wanted())
     rank, m = RankCells(bundle=ref, num_features=bundle.num_features, num_cells=k), bundle.refinement.num_members
@@ -179,6 +180,7 @@ def graph_of(
     min_probability: float | None = None,
     max_radius_km: float | None = None,
     index: str = "",
+    within: str | None = None,
 ) -> Graph:
     """The graph of a bundle; ``top_k`` is how many candidates to report (default: at most 5).
 
@@ -186,11 +188,14 @@ def graph_of(
     once (see ``encoder_stages``). ``exif`` says what becomes of photos whose EXIF has a position: nothing is read
     (``ignore``), they are left out (``skip``), or answered beside it (``compare``: three more columns). For
     ``min_probability`` and ``max_radius_km`` see ``Describe``. ``index`` names the index that is searched in place of
-    the bundle's own: what was not calibrated with it is not stated. Raises ``InputError`` for a ``top_k`` that the
+    the bundle's own: what was not calibrated with it is not stated. ``within`` names a bundle of cells in whose most
+    probable cells an address is looked for. Raises ``InputError`` for a ``top_k`` that the
     bundle can't fill, and where radii are to be looked at that were never calibrated.
     """
     check_floor(min_probability, max_radius_km)
     calibrated = bundle.calibrated_with(index)
+    if within is not None:
+        check_within(bundle, open_bundle(within))
     if max_radius_km is not None and not calibrated:
         why = " with this index" if bundle.calibration() else ""
         raise InputError(
@@ -202,8 +207,32 @@ def graph_of(
         raise InputError(f"top_k={num_reported} must be from 1 to {bundle.num_candidates}, {known}")
     floor = {"min_probability": min_probability, "max_radius_km": max_radius_km}
     describe = Describe(bundle=bundle.ref, num_reported=num_reported, calibrated=calibrated, **floor)
-    stages = (*encoder_stages(bundle, num_views, dtype, max_pixels, micro_batch), *place_stages(bundle), describe)
-    return _with_exif(Graph(stages, _inputs(num_views)), exif)
+    decode, encode = encoder_stages(bundle, num_views, dtype, max_pixels, micro_batch)
+    if bundle.kind == "address":
+        stages: tuple[StageSpec, ...] = _address_stages(bundle, (decode, encode), within, describe, num_views)
+        output = (*OUTPUT, *(column.name for column in ADDRESS))
+        return _with_exif(Graph(stages, _inputs(num_views), output), exif)
+    return _with_exif(Graph((decode, encode, *place_stages(bundle), describe), _inputs(num_views)), exif)
+
+
+def _address_stages(
+    bundle: Bundle, encoder: tuple[StageSpec, ...], within: str | None, describe: Describe, num_views: int
+) -> tuple[StageSpec, ...]:
+    """The stages of a bundle of addresses, in the cells that another bundle finds where one is named."""
+    named = describe, DescribeAddress(bundle=bundle.ref)
+    if within is None:
+        return (*encoder, *place_stages(bundle), *named)
+    (decode, encode), (other_decode, other_encode, rank) = encoder, within_stages(within, num_views)
+    search = SearchAddresses(bundle=bundle.ref, num_candidates=bundle.num_candidates, within=within)
+    return (other_decode, decode, other_encode, encode, rank, search, *named)
+
+
+def check_within(bundle: Bundle, other: Bundle) -> None:
+    """Raise ``InputError`` where no address can be looked for in the cells of another bundle."""
+    if bundle.kind != "address":
+        raise InputError(f"--within is for bundles of addresses, and {bundle.ref} is of kind {bundle.kind}")
+    if other.kind != "cells":
+        raise InputError(f"--within {other.ref}: that bundle is of kind {other.kind}; name one of kind cells")
 
 
 def _with_exif(graph: Graph, exif: str) -> Graph:

@@ -12,7 +12,7 @@ BYTES_PER_ROW = 8  # of an index, beside its features: a float32 to scale it, on
 
 def search_bytes(bundle: Bundle) -> int:
     """Bytes of what a bundle's images are compared with: a head and an index, a gallery, or labels."""
-    if bundle.kind == "gallery":
+    if bundle.kind in ("gallery", "address"):
         return bundle.path(GALLERY).joinpath("features.npy").stat().st_size
     if bundle.kind == "zero-shot":
         return 2 * bundle.path(LABEL_FEATURES).stat().st_size  # in float64

@@ -11,9 +11,12 @@ from geo_ray.errors import InputError, OutputError
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.recipes.earth_captions import earth_captions
 from geo_ray.recipes.earth_tiny import earth_tiny
-from geo_ray.recipes.papers import pigeon, pigeon_clip, pigeotto, pigeotto_clip, streetclip
+from geo_ray.recipes.papers import addressclip, pigeon, pigeon_clip, pigeotto, pigeotto_clip, streetclip
 from geo_ray.recipes.settings import with_settings
 from geo_ray.recipes.smoke import CROPS, smoke, write_fresh_clip
+from geo_ray.recipes.street_tiny import street_tiny, write_fresh_open_clip
+from geo_ray.train.address_chain import run_addresses
+from geo_ray.train.address_task import AddressConfig
 from geo_ray.train.assemble import assemble
 from geo_ray.train.caption_bundle import assemble_captions
 from geo_ray.train.chain import ChainConfig, Place, check_table, pretrain, run_chain
@@ -64,6 +67,16 @@ def _pretrain(config: ClipConfig, output: Path, place: Place) -> Path:
     return bundle
 
 
+def _addresses(config: AddressConfig, output: Path, place: Place) -> Path:
+    return run_addresses(config, output, place)
+
+
+def _street_tiny(config: AddressConfig, output: Path, place: Place) -> Path:
+    output.mkdir(parents=True, exist_ok=True)
+    checkpoint = config.checkpoint or str(write_fresh_open_clip(output / "fresh", config.seed))
+    return run_addresses(dataclasses.replace(config, checkpoint=checkpoint), output, place)
+
+
 def _chain(config: ChainConfig, output: Path, place: Place) -> Path:
     return run_chain(config, output, place)
 
@@ -98,6 +111,8 @@ RECIPES: dict[str, Recipe] = {
     "streetclip": Recipe(settings=streetclip, build=_pretrain, hardware="3 A100 of 80 GB"),
     "pigeon-clip": Recipe(settings=pigeon_clip, build=_pretrain, hardware=FOUR_A100),
     "pigeotto-clip": Recipe(settings=pigeotto_clip, build=_pretrain, hardware=FOUR_A100),
+    "addressclip": Recipe(settings=addressclip, build=_addresses, hardware="8 V100"),
+    "street-tiny": Recipe(settings=street_tiny, build=_street_tiny, hardware=f"{TWO_CORES}, 20 min"),
     "pigeon": Recipe(settings=pigeon, build=_chain, hardware="1 A100 of 80 GB; embedding on any GPUs"),
     "pigeotto": Recipe(settings=pigeotto, build=_chain, hardware="1 A100 of 80 GB; embedding on any GPUs"),
 }  # fmt: skip

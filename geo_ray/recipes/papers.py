@@ -1,11 +1,13 @@
 """The papers' trainings, with their settings and the hardware they were published for.
 
-PIGEON and PIGEOTTO: arXiv 2307.05845, tables 4 to 6. StreetCLIP: arXiv 2302.00275 and its model card. Where paper and
+PIGEON and PIGEOTTO: arXiv 2307.05845, tables 4 to 6. StreetCLIP: arXiv 2302.00275 and its model card. AddressCLIP:
+arXiv 2407.08156. Where paper and
 code differ the paper's value stands and the code's is named beside it.
 """
 
 from geo_ray.cells.semantic import PARAMETERS
 from geo_ray.index.prototypes import CLUSTERINGS
+from geo_ray.train.address_task import AddressConfig
 from geo_ray.train.cell_task import CellConfig
 from geo_ray.train.chain import ChainConfig
 from geo_ray.train.clip_task import ClipConfig
@@ -41,6 +43,19 @@ def streetclip() -> ClipConfig:
         checkpoint=CLIP_L_336, captions="streetclip", epochs=3.0, batch_size=1152, accumulation=12,
         learning_rate=1e-6, weight_decay=1e-3, betas=(0.9, 0.98), eps=1e-6, schedule="linear", warmup_share=0.02,
         recompute=True, checkpoint_every=250, validate_every=500,
+    )  # fmt: skip
+
+
+def addressclip() -> AddressConfig:
+    """AddressCLIP: 8 V100, 32 pairs each, 100 epochs, both towers (arXiv 2407.08156, section 5.1).
+
+    The geography loss in the form that the paper describes, and all images of an address right for it;
+    ``--set geography=quoted --set positives=own`` is as the paper's formulas are quoted.
+    """
+    return AddressConfig(
+        checkpoint="openai/clip-vit-base-patch16", epochs=100.0, batch_size=256, learning_rate=2.4e-5,
+        weight_decay=0.0, betas=(0.9, 0.98), eps=1e-6, schedule="cosine", warmup_share=0.0, final_share=1e-3,
+        checkpoint_every=1000, validate_every=2000,
     )  # fmt: skip
 
 

@@ -31,8 +31,11 @@ SCHEMA = pa.schema(
         ("population", pa.float64()),  # people about the place, by the source that was named
         ("month", pa.int64()),  # from 1
         ("heading", pa.float64()),  # degrees from north in which the first view looks
+        ("address", pa.string()),  # a sub-street in words
+        ("caption", pa.string()),  # what the image shows, in words
     ]
 )
+ADDRESSES = "_addresses.parquet"  # of the images, where they have any
 MANIFEST = "_table.json"  # pyarrow takes no file for data whose name begins so
 SPLITS = ("train", "validation", "test")
-LEFT_OUT = ("near_benchmark", "buffer", "same_group", "no_place", "problem")
+LEFT_OUT = ("near_benchmark", "buffer", "same_group", "no_place", "no_address", "problem")

@@ -33,9 +33,10 @@ from geo_ray.models.clip import TOWER
 from geo_ray.models.hub import fetch_checkpoint
 from geo_ray.models.published import encoder_spec, image_tower
 from geo_ray.remote.cell_tasks import build_cells
+from geo_ray.train.address_task import AddressWork
 from geo_ray.train.cell_task import CellConfig, CellWork, fit_scalers, write_scalers
 from geo_ray.train.cells_bundle import Answering, KnownFeatures, clear, write_answering
-from geo_ray.train.clip_model import trained_state, write_clip
+from geo_ray.train.clip_model import trained_state, write_trained
 from geo_ray.train.clip_task import ClipConfig, ClipWork
 from geo_ray.train.config import Scale
 from geo_ray.train.crop_task import CELLS
@@ -93,7 +94,7 @@ class Place:
         return RunFolder(f"{self.storage.rstrip('/')}/{output.name}" if self.storage else output)
 
 
-def run_streamed(work: ClipWork | CellWork, folder: RunFolder, place: Place, name: str) -> RunFolder:
+def run_streamed(work: ClipWork | CellWork | AddressWork, folder: RunFolder, place: Place, name: str) -> RunFolder:
     """Run a training whose images Ray Data streams from a table."""
     reading = work.reading()
     work = work.with_steps(reading.table.num_rows)
@@ -114,14 +115,18 @@ def run_streamed(work: ClipWork | CellWork, folder: RunFolder, place: Place, nam
 
 def pretrain(config: ClipConfig, output: Path, place: Place) -> Path:
     """Train a CLIP on a table's captions; returns the folder ``output``/model, which others read as a ``CLIPModel``."""
-    work = ClipWork(config=config, table=place.table)
-    folder = run_streamed(work, place.folder(output), place, "contrastive pretraining")
+    return trained_clip(ClipWork(config=config, table=place.table), output, place, "contrastive pretraining")
+
+
+def trained_clip(work: ClipWork | AddressWork, output: Path, place: Place, name: str) -> Path:
+    """Train both towers of a CLIP; returns the folder ``output``/model, in the format of what was trained on from."""
+    folder = run_streamed(work, place.folder(output), place, name)
     _bring_progress(folder, output)
     model = output / MODEL
     if not model.exists():
         state = trained_state(load_file(_best(folder, output)))
         partial = clear(model.with_name(MODEL + ".partial"))
-        write_clip(partial, work.read(), state)
+        write_trained(partial, work.read(), state)
         partial.rename(model)
     return model
 

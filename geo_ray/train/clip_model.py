@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from safetensors.torch import save_file
 from torch import nn
 
-from geo_ray.models.checkpoints import ClipCheckpoint
+from geo_ray.models.checkpoints import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, ClipCheckpoint
 from geo_ray.models.convert import BICUBIC, CONFIG, END_OF_TEXT, LEVEL, PREPROCESSOR, hugging_face_state
 from geo_ray.models.tokenizer import Library, clip_tokenizer
 
@@ -93,6 +93,24 @@ def write_clip(folder: Path, checkpoint: ClipCheckpoint, state: dict[str, torch.
     }  # fmt: skip
     (folder / PREPROCESSOR).write_text(json.dumps(processor, indent=2) + "\n")
     write_tokenizer(folder)
+
+
+def write_open_clip(folder: Path, checkpoint: ClipCheckpoint, state: dict[str, torch.Tensor]) -> None:
+    """Write towers as a folder of open_clip's hub, which has names for any image tower that it can build."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / OPEN_CLIP_WEIGHTS)
+    side = checkpoint.config["vision_cfg"]["image_size"]
+    settings = {
+        "model_cfg": {name: checkpoint.config[name] for name in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")},
+        "preprocess_cfg": {"size": side, "mean": list(checkpoint.image_mean), "std": list(checkpoint.image_std),
+                           "interpolation": "bicubic", "resize_mode": "shortest", "mode": "RGB"},
+    }  # fmt: skip
+    (folder / OPEN_CLIP_CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def write_trained(folder: Path, checkpoint: ClipCheckpoint, state: dict[str, torch.Tensor]) -> None:
+    """Write towers in the format of the library whose pixels and tokens they were trained with."""
+    (write_clip if checkpoint.preprocessing == "transformers" else write_open_clip)(folder, checkpoint, state)
 
 
 def hugging_face_config(config: dict[str, Any]) -> dict[str, Any]:

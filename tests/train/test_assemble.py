@@ -57,11 +57,17 @@ def test_no_gallery_place_is_in_a_held_out_block_or_far_from_a_photo():
 TRAIN = """
 import ray, sys
 from pathlib import Path
+from geo_ray.cells.partition_file import write_partition
+from geo_ray.cells.rectangles import build_rectangles
 from geo_ray.models.encoder_spec import EncoderSpec
 from geo_ray.train.assemble import assemble
 from geo_ray.train.config import TrainConfig
 from geo_ray.train.crop_runs import train
+from geo_ray.train.crop_task import CELLS
+from geo_ray.train.places import train_locations
 config, output = TrainConfig(**{settings}), Path(sys.argv[1])
+rectangles = build_rectangles(train_locations(config, "train"), config.cell_sizes)  # semantic cells take a minute
+write_partition(rectangles, output / CELLS)
 ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
 encoder = EncoderSpec(
     architecture=config.tower, image_size=config.image_size, num_features=config.num_features, micro_batch=8

@@ -5,7 +5,7 @@ import pyarrow as pa
 import shapely
 
 from geo_ray.atlas.geoparquet import geoparquet_metadata
-from geo_ray.pipeline.columns import EXIF_DISTANCE, EXIF_POINT, Batch, has_answer
+from geo_ray.pipeline.columns import ADDRESS, EXIF_DISTANCE, EXIF_POINT, Batch, has_answer
 
 CANDIDATE = pa.struct(
     [
@@ -41,15 +41,25 @@ SCHEMA = pa.schema(
     metadata={b"geo": geoparquet_metadata(["Point"])},
 )
 BYTES_PER_ANSWER = 400  # in a file, with room to spare: 234 were seen, of short ids
-EXIF_SCHEMA = pa.schema(  # with the columns that comparing with EXIF adds
-    [*SCHEMA, *((column.name, pa.float64()) for column in (*EXIF_POINT, EXIF_DISTANCE))], metadata=SCHEMA.metadata
-)
+ADDRESSED = pa.struct([*CANDIDATE, *((column.name, pa.string()) for column in ADDRESS)])
+
+
+def schema_of(batch: Batch) -> pa.Schema:
+    """The columns of a file of such answers: those of all, and those that addresses and comparing with EXIF add."""
+    fields = list(SCHEMA)
+    if ADDRESS[0].name in batch:
+        at = SCHEMA.get_field_index("candidates")
+        fields[at] = pa.field("candidates", pa.list_(ADDRESSED))
+        fields += [pa.field(column.name, pa.string()) for column in ADDRESS]
+    if EXIF_DISTANCE.name in batch:
+        fields += [pa.field(column.name, pa.float64()) for column in (*EXIF_POINT, EXIF_DISTANCE)]
+    return pa.schema(fields, metadata=SCHEMA.metadata)
 
 
 def prediction_table(batch: Batch) -> pa.Table:
     """The answers of a graph as rows of a prediction file; what a row with a problem has no value for is null."""
     answered = has_answer(batch["problem"])
-    schema = EXIF_SCHEMA if EXIF_DISTANCE.name in batch else SCHEMA
+    schema = schema_of(batch)
     columns: dict[str, pa.Array] = {}
     for field in schema:
         if field.name == "geometry":

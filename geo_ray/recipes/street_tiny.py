@@ -1,0 +1,44 @@
+"""AddressCLIP, small, with fresh weights, on map tiles of a part of a city: a stand-in for street photos."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from geo_ray.models.checkpoints import ClipCheckpoint
+from geo_ray.models.preprocess import CLIP_MEAN, CLIP_STD
+from geo_ray.train.address_task import AddressConfig
+from geo_ray.train.clip_model import ClipTowers, trained_state, write_open_clip
+
+# A residual network as CLIP's RN50, with a fourth of its width and one block a stage: it learns from few tiles, where
+# a transformer of its cost does not.
+TINY = {
+    "embed_dim": 128,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "layers": 2, "heads": 4},
+}  # fmt: skip
+
+
+def street_tiny() -> AddressConfig:
+    """Both towers from fresh weights on tiles of 64 pixels, on 2 CPU cores."""
+    return AddressConfig(
+        checkpoint="",  # made by ``write_fresh_open_clip``
+        num_steps=2500, batch_size=128, learning_rate=1e-3, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6,
+        warmup_share=0.05, precision="fp32", log_every=50, checkpoint_every=500, validate_every=500,
+        shuffled_rows=4096, num_validation=1000,
+    )  # fmt: skip
+
+
+def write_fresh_open_clip(folder: Path, seed: int = 0) -> Path:
+    """Write the small CLIP with weights by the seed, unless it is there; returns its folder."""
+    if not folder.exists():
+        torch.manual_seed(seed)
+        state = trained_state(ClipTowers(TINY).state_dict())
+        checkpoint = ClipCheckpoint(
+            config=TINY, state=state, preprocessing="open_clip", image_mean=CLIP_MEAN, image_std=CLIP_STD,
+            logit_scale=math.exp(float(state["logit_scale"])), weights_sha256="",
+        )  # fmt: skip
+        write_open_clip(folder.with_name(folder.name + ".partial"), checkpoint, state)
+        folder.with_name(folder.name + ".partial").rename(folder)
+    return folder
