@@ -31,6 +31,9 @@ def add_evaluate(commands: Any) -> None:
         "what geo-ray leaks wrote: figures are given without the images that leak, too"))  # fmt: skip
     parser.add_argument("--earth-radius-km", type=float, metavar="KM", help=(
         "of the distances (default: 6371.0088, the mean; PIGEON's code has 6378.137)"))  # fmt: skip
+    parser.add_argument("--addresses", metavar="BUNDLE", help=(
+        "also how many addresses are right (SSA, SA), of answers by this bundle of addresses, or its "
+        "addresses.parquet; the true ones are TABLE's column address, or else the nearest"))  # fmt: skip
     parser.add_argument("--group-by", metavar="COLUMN", help=(
         "column of TABLE with the place or the user of an image (default: blocks of 0.25 degrees)"))  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics here too")
@@ -68,6 +71,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.other is None:
         metrics = evaluate(predictions, truth, comparison)
         print(format_table(metrics, comparison))
+        if arguments.addresses:
+            metrics["addresses"] = _addresses(arguments.addresses, predictions, truth, comparison)
         if arguments.leaks:
             clean, said = without_leaks(comparison, arguments.leaks)
             metrics["without_leaks"] = comparison_metrics(clean)
@@ -80,6 +85,17 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     print("".join(f"{note}\n" for note in notes), end="")
     if arguments.json:
         arguments.json.write_text(json.dumps(metrics, indent=1) + "\n")
+
+
+def _addresses(ref: str, predictions: Any, truth: Any, comparison: Any) -> dict[str, Any]:
+    from geo_ray.atlas.addresses import read_addresses
+    from geo_ray.evaluation.addresses import address_metrics, address_table, compare_addresses
+    from geo_ray.models.bundle import ADDRESSES, open_bundle
+
+    path = Path(ref) if ref.endswith(".parquet") else open_bundle(ref).path(ADDRESSES)
+    found = address_metrics(compare_addresses(predictions, truth, comparison, read_addresses(path)))
+    print(f"\n{address_table(found)}")
+    return found
 
 
 def _truth(arguments: argparse.Namespace) -> tuple[Any, tuple[str, ...]]:

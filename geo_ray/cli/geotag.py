@@ -27,6 +27,9 @@ def add_geotag(commands: Any) -> None:
         "exif_longitude and exif_distance_km (default: ignore)"))  # fmt: skip
     parser.add_argument("--index", metavar="DIR", help=(
         "an index by geo-ray index build, searched on actors (default: the bundle's own, in each worker)"))  # fmt: skip
+    parser.add_argument("--within", metavar="BUNDLE", help=(
+        "for a bundle of addresses: look only for those in the most probable cells by this bundle of cells; an image "
+        "in whose cells there is none gets the problem no_address"))  # fmt: skip
     parser.add_argument("--index-replicas", type=at_least_one, default=1, metavar="N", help=(
         "actors that hold each shard of --index: with 2, a lost node costs no pause (default: 1)"))  # fmt: skip
     parser.add_argument("--search", choices=["auto", "cpu", "gpu"], default="auto", help=(
@@ -49,8 +52,8 @@ def add_embed(commands: Any) -> None:
     parser.add_argument("--hashes", action="store_true", help=(
         "write perceptual hashes too (phash, 64 bits), by which geo-ray leaks finds near-duplicates"))  # fmt: skip
     parser.set_defaults(
-        features=True, top_k=None, index=None, index_replicas=1, exif="ignore", search="auto", min_probability=None,
-        max_radius_km=None,
+        features=True, top_k=None, within=None, index=None, index_replicas=1, exif="ignore", search="auto",
+        min_probability=None, max_radius_km=None,
     )  # fmt: skip
     _add_job(parser)
 
@@ -129,7 +132,7 @@ def _print_answers(arguments: argparse.Namespace) -> None:
     bundle = open_bundle(arguments.bundle)
     graph = graph_of(
         bundle, arguments.top_k, sources.num_views, arguments.dtype, arguments.exif, arguments.max_pixels,
-        min_probability=arguments.min_probability, max_radius_km=arguments.max_radius_km,
+        min_probability=arguments.min_probability, max_radius_km=arguments.max_radius_km, within=arguments.within,
     )  # fmt: skip
     for text in answer_texts(few, graph, sources.num_views):
         print(text, flush=True)
@@ -180,6 +183,7 @@ def _geotag_bulk(arguments: argparse.Namespace) -> None:
         decode=arguments.decode,
         min_probability=arguments.min_probability,
         max_radius_km=arguments.max_radius_km,
+        within=arguments.within,
         resume=arguments.resume,
         max_problem_share=arguments.max_problem_share,
     )

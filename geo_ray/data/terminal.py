@@ -34,12 +34,12 @@ def _text(row: dict[str, Any]) -> str:
         return f"{row['image_id']}\n  no answer: {row['problem']} ({CODES[row['problem']]})"
     others = "\n".join(
         f"    {_share(candidate['probability']):>6}  {_coordinates(candidate['latitude'], candidate['longitude'])}"
+        + (f"  {candidate['address']}" if candidate.get("address") else "")
         for candidate in row["candidates"]
         if candidate["cell_id"] != row["cell_id"]
     )
     return (
-        f"{row['image_id']}\n"
-        f"  {_place(row)}\n"
+        f"{row['image_id']}\n" + (f"  {row['address']}\n" if row.get("address") else "") + f"  {_place(row)}\n"
         f"  {_coordinates(row['latitude'], row['longitude'])}   "
         f"({_probabilities(row)})\n"
         f"  {_radii(row)}" + uncertain + _beside_exif(row) + (f"\n  alternatives\n{others}" if others else "")
@@ -88,4 +88,6 @@ def _coordinates(latitude: float, longitude: float) -> str:
 
 
 def _km(radius: float) -> str:
+    if radius < 1:
+        return f"{1000 * radius:.0f} m"
     return f"{radius:,.0f} km" if radius >= 10 else f"{radius:.1f} km"

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
-from geo_ray.atlas.addresses import Addresses, distance_m
+from geo_ray.atlas.addresses import Addresses, distance_m, nearest_addresses
 from geo_ray.errors import InputError
 from geo_ray.evaluation.bootstrap import Bootstrap, Groups, Measure, interval
+from geo_ray.evaluation.comparison import Comparison
+from geo_ray.evaluation.tables import Predictions, Truth, read_texts
 from geo_ray.geo.metrics import none_if_nan
 from geo_ray.geo.sphere import great_circle_km
 
@@ -74,6 +76,33 @@ class AddressAnswers:
             "median_to_street_m": Measure(values=self.to_street_m, is_median=True),
             "median_to_middle_m": Measure(values=self.to_middle_m, is_median=True),
         }
+
+
+def compare_addresses(
+    predictions: Predictions, truth: Truth, comparison: Comparison, addresses: Addresses
+) -> AddressAnswers:
+    """The answers of a run by a bundle of addresses, beside the truth's column ``address``, or else its positions.
+
+    ``InputError`` where the predictions are not in parquet, or of other candidates.
+    """
+    pairs = comparison.matching
+    if predictions.dataset is None or "address" not in predictions.dataset.schema.names:
+        raise InputError(f"{predictions.path} has no addresses; answer the images with a bundle of kind address")
+    listed = predictions.dataset.to_table(columns=["candidates"])["candidates"].to_pylist()
+    row_of = {key: row for row, key in enumerate(addresses.ids)}
+    candidates = np.full((len(pairs), max(DEPTHS)), -1, np.int64)
+    for at, row in enumerate(pairs.prediction_rows.tolist()):
+        for place, candidate in enumerate((listed[row] or [])[: max(DEPTHS)]):
+            if candidate["cell_id"] not in row_of:
+                raise InputError(
+                    f"{predictions.path} answers {candidate['cell_id']!r}, which is none of these {len(addresses):,} "
+                    "addresses; name the bundle that answered with --addresses"
+                )
+            candidates[at, place] = row_of[candidate["cell_id"]]
+    latlon = truth.latlon[pairs.truth_rows]
+    told = np.array(read_texts(truth.path, {"address": ("address",)}).get("address", []), dtype=object)
+    true = told[pairs.truth_rows] if len(told) else addresses.texts[nearest_addresses(latlon, addresses)]
+    return AddressAnswers.of(addresses, candidates, latlon, true, comparison.groups)
 
 
 def address_metrics(answers: AddressAnswers) -> dict[str, Any]:

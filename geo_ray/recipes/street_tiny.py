@@ -16,7 +16,7 @@ TINY = {
     "embed_dim": 128,
     "quick_gelu": True,
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "layers": 2, "heads": 4},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "layers": 2, "heads": 2},
 }  # fmt: skip
 
 
@@ -24,8 +24,8 @@ def street_tiny() -> AddressConfig:
     """Both towers from fresh weights on tiles of 64 pixels, on 2 CPU cores."""
     return AddressConfig(
         checkpoint="",  # made by ``write_fresh_open_clip``
-        num_steps=2500, batch_size=128, learning_rate=1e-3, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6,
-        warmup_share=0.05, precision="fp32", log_every=50, checkpoint_every=500, validate_every=500,
+        num_steps=1500, batch_size=128, learning_rate=1e-3, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6,
+        warmup_share=0.05, precision="fp32", log_every=50, checkpoint_every=500, validate_every=250,
         shuffled_rows=4096, num_validation=1000,
     )  # fmt: skip
 

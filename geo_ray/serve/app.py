@@ -46,6 +46,7 @@ class ServeConfig:
     num_ingress_replicas: int = 1
     ingress_num_cpus: float = 0.5
     top_k: int | None = None  # candidates to report; None: the graph's default
+    within: str | None = None  # a bundle of cells, in whose most probable ones addresses are looked for
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_body_bytes", "max_queued_requests", "num_replicas", "num_ingress_replicas"):
@@ -127,7 +128,8 @@ def build_app(bundle_ref: str, config: ServeConfig | None = None) -> serve.Appli
     """The application for ``serve.run``; the bundle is checked here, before anything starts."""
     config = config or ServeConfig()
     bundle = open_bundle(bundle_ref)
-    decode, answer = graph_of(bundle, config.top_k).split_at_pixels()  # smaller than most files, and of one size
+    graph = graph_of(bundle, config.top_k, within=config.within)
+    decode, answer = graph.split_at_pixels()  # smaller than most files, and of one size
     quick_stop = {"graceful_shutdown_wait_loop_s": 0.2}  # Serve looks every 2 s whether the last request has ended
     locator = serve.deployment(Locator).options(
         num_replicas=config.num_replicas,

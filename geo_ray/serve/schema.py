@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from geo_ray.models.bundle import Bundle
-from geo_ray.pipeline.columns import ANSWER, Batch
+from geo_ray.pipeline.columns import ADDRESS, ANSWER, Batch
 
 
 class BundleInfo(BaseModel):
@@ -24,6 +24,9 @@ class Candidate(BaseModel):
     probability: float | None = Field(description="Of this candidate, 0 to 1; null as that of the answer")
     latitude: float = Field(description="Degrees north, WGS 84")
     longitude: float = Field(description="Degrees east, WGS 84")
+    address: str | None = Field(default=None, description="The sub-street in words; null but of bundles of addresses")
+    street: str | None = Field(default=None, description="Its main street")
+    neighbourhood: str | None = Field(default=None, description="Its neighbourhood")
 
 
 class Location(BaseModel):
@@ -45,6 +48,9 @@ class Location(BaseModel):
     country: str = Field(description="ISO 3166-1 alpha-2 code of the nearest known place; empty where unknown")
     region: str = Field(description="First-order division of the nearest known place; empty where unknown")
     place: str = Field(description="Name of the nearest known place; empty where unknown")
+    address: str | None = Field(default=None, description="The sub-street in words; null but of bundles of addresses")
+    street: str | None = Field(default=None, description="Its main street")
+    neighbourhood: str | None = Field(default=None, description="Its neighbourhood")
     candidates: list[Candidate] = Field(description="Alternatives, most probable first")
     bundle: BundleInfo
 
@@ -72,7 +78,8 @@ def bundle_info(bundle: Bundle) -> BundleInfo:
 
 def location(request_id: str, row: Batch, bundle: BundleInfo) -> Location:
     """The answer in a batch of one healthy row, number for number."""
-    values = {column.name: row[column.name].tolist()[0] for column in ANSWER if column.name in Location.model_fields}
+    known_columns = [column.name for column in (*ANSWER, *ADDRESS) if column.name in row]
+    values = {name: row[name].tolist()[0] for name in known_columns if name in Location.model_fields}
     known: dict[str, Any] = {
         name: None if isinstance(value, float) and isnan(value) else value for name, value in values.items()
     }

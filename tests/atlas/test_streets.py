@@ -133,9 +133,7 @@ def test_points_count_on_the_nearest_edge():
 
 
 def test_of_several_names_the_one_that_goes_on_is_the_streets():
-    graph = graph_of(
-        {f"{x}": (100 * x, 0) for x in range(4)}, [("0", "1", "A"), ("1", "2", "B", "A"), ("2", "3", "A")]
-    )
+    graph = graph_of({f"{x}": (100 * x, 0) for x in range(4)}, [("0", "1", "A"), ("1", "2", "B", "A"), ("2", "3", "A")])
     assert main_names(graph).tolist() == ["A", "A", "A"]
     changing = graph_of(
         {f"{x}": (100 * x, 0) for x in range(4)}, [("0", "1", "A"), ("1", "2", "A", "B"), ("2", "3", "B")]

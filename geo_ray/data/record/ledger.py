@@ -43,6 +43,7 @@ LATER = (
     "hashes",
     "min_probability",
     "max_radius_km",
+    "within",
 )  # of a run's key, added when runs without it could be resumed
 _EVENT = threading.Lock()  # events come of several threads, and each writes the whole file
 
@@ -67,6 +68,7 @@ class RunKey:
     hashes: bool | None = None
     min_probability: float | None = None
     max_radius_km: float | None = None
+    within: str | None = None  # the fingerprint of the bundle of cells that says where addresses are looked for
 
     @property
     def fingerprint(self) -> str:

@@ -135,6 +135,7 @@ def _manifest(
                 "micro_batch",
                 "min_probability",
                 "max_radius_km",
+                "within",
             )
         },
         "bundle": {name: getattr(job.bundle, name) for name in MANIFEST_ENTRIES},

@@ -38,6 +38,7 @@ class GeotagOptions:
     decode: str = "auto"  # where images are decoded: on cpu or gpu, the same for all of a run
     min_probability: float | None = None  # an answer with a smaller one is uncertain
     max_radius_km: float | None = None  # an answer with a larger or unknown radius_km_90 is uncertain
+    within: str | None = None  # a bundle of cells, in whose most probable ones addresses are looked for
     resume: bool = False
     max_problem_share: float = 0.1  # above it the job fails, after all answers are written
 
@@ -102,10 +103,12 @@ def prepare(options: GeotagOptions, dry_run: bool = False) -> GeotagJob:
     else:
         encoding, floor = (options.max_pixels, options.micro_batch), (options.min_probability, options.max_radius_km)
         searched = other_index(index, bundle)
-        graph = graph_of(bundle, options.top_k, views, options.dtype, options.exif, *encoding, *floor, index=searched)
+        how = options.dtype, options.exif, *encoding, *floor
+        graph = graph_of(bundle, options.top_k, views, *how, index=searched, within=options.within)
     ledger = Ledger(options.output)
     few, all_counted = _count_few(sources)
-    pixel_bytes = views * 3 * bundle.encoder.image_size**2
+    sides = [each.encoder.image_size for each in (bundle, *([open_bundle(options.within)] if options.within else []))]
+    pixel_bytes = views * 3 * sum(side**2 for side in sides)
     num_rows = few if all_counted else None
     settings = {
         ROWS_PER_BLOCK: rows_per_block(pixel_bytes, options.micro_batch or bundle.encoder.micro_batch, num_rows)
@@ -145,6 +148,7 @@ def _key(options: GeotagOptions, bundle: Bundle, index: ShardSet | None) -> RunK
         micro_batch=options.micro_batch,
         min_probability=options.min_probability,
         max_radius_km=options.max_radius_km,
+        within=open_bundle(options.within).fingerprint if options.within else None,
     )
 
 

@@ -87,7 +87,9 @@ def test_csv_reads_back(run):
 
 def test_columns_of_exif_are_there_where_they_were_asked_for(tmp_path):
     more = {"exif_latitude": 1.0, "exif_longitude": 2.0, "exif_distance_km": 3.0}
-    run = write_run(tmp_path / "out", [answer("a.jpg", **more)], num_files=1, schema=schema_of({EXIF_DISTANCE.name: np.empty(0)}))
+    run = write_run(
+        tmp_path / "out", [answer("a.jpg", **more)], num_files=1, schema=schema_of({EXIF_DISTANCE.name: np.empty(0)})
+    )
     export(ExportOptions(run=str(run), to="geojson"))
     feature = json.loads((run / "geojson" / "predictions.geojson").read_text())["features"][0]
     assert feature["properties"].items() >= more.items()
