@@ -133,6 +133,12 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fs, str(kind._strip_protocol(uri))
 
 
+def absolute(uri: str) -> str:
+    """The same place with its whole path, where it is on this machine: other processes work in other folders."""
+    path = local_path(uri)
+    return uri if path is None else os.path.abspath(path)
+
+
 def local_path(uri: str) -> str | None:
     """The path of a local file, or None for what lies elsewhere; of a ``file://`` URI as it is or with its %-codes."""
     if "://" not in uri:

@@ -15,6 +15,7 @@ from geo_ray.recipes.papers import addressclip, pigeon, pigeon_clip, pigeotto, p
 from geo_ray.recipes.settings import with_settings
 from geo_ray.recipes.smoke import CROPS, smoke, write_fresh_clip
 from geo_ray.recipes.street_tiny import street_tiny, write_fresh_open_clip
+from geo_ray.remote_files import absolute
 from geo_ray.train.address_chain import run_addresses
 from geo_ray.train.address_task import AddressConfig
 from geo_ray.train.assemble import assemble
@@ -139,8 +140,8 @@ def run_recipe(name: str, output: Path, place: Place | None = None, changes: Seq
 
     Run again, it goes on where it was. ``OutputError`` where the output holds what other settings have made.
     """
-    place = place or Place(table="")
-    config = configured(name, changes, place.table)
+    place, output = _anywhere(place or Place(table="")), output.resolve()
+    config = _with_absolute_checkpoint(configured(name, changes, place.table))
     output.mkdir(parents=True, exist_ok=True)
     settings = json.dumps({"recipe": name, "table": place.table, **dataclasses.asdict(config)}, indent=1) + "\n"
     path = output / "config.json"
@@ -151,6 +152,19 @@ def run_recipe(name: str, output: Path, place: Place | None = None, changes: Seq
     bundle = find_recipe(name).build(config, output, place)
     write_card(name, find_recipe(name).hardware, output, bundle)
     return bundle
+
+
+def _anywhere(place: Place) -> Place:
+    """The same with the whole path of a table on this machine: workers have folders of their own."""
+    return dataclasses.replace(place, table=absolute(place.table)) if place.table else place
+
+
+def _with_absolute_checkpoint(config: Any) -> Any:
+    """The same with the whole path of a checkpoint, where it is a folder of this machine."""
+    checkpoint = getattr(config, "checkpoint", "")
+    if not checkpoint or not Path(checkpoint).is_dir():
+        return config
+    return dataclasses.replace(config, checkpoint=absolute(checkpoint))
 
 
 def _difference(was: str, now: str) -> str:

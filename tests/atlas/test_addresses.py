@@ -1,7 +1,5 @@
 """Addresses: their words, their places, files, coarser ones, and those of photos by position."""
 
-import csv
-
 import numpy as np
 import pytest
 import shapely
@@ -94,7 +92,7 @@ def test_a_polygon_restricts(addresses):
 
 def test_photos_get_the_nearest_address_if_near(addresses):
     middle = local_xy(addresses.latlon, addresses.center)
-    near, far = middle[3] + [2.0, 2.0], middle.max(axis=0) + [500.0, 500.0]
+    near, far = middle[3] + 2.0, middle.max(axis=0) + 500.0
     rows, counts = label_points(points(near, far, addresses=addresses), addresses)
     assert rows.tolist() == [3, -1]
     assert (counts["photos"], counts["too_far"], counts["labelled"], counts["addresses_seen"]) == (2, 1, 1, 1)
@@ -106,8 +104,8 @@ def test_photos_at_a_crossing_go_with_those_about_them():
     graph = graph_of({"a": (0, 0), "b": (200, 0), "c": (0, 200)}, [("a", "b", "East"), ("a", "c", "North")])
     addresses = addresses_of(graph, cut_streets(graph, Cutting(min_points=0)))
     base = local_xy(graph.latlon[:1], addresses.center)[0]  # the corner
-    at_corner = base + [3.0, 3.5]
-    on_east = [base + [x, 2.0] for x in (10.0, 14.0, 18.0)]
+    at_corner = base + np.array([3.0, 3.5])
+    on_east = [base + np.array([x, 2.0]) for x in (10.0, 14.0, 18.0)]
     alone, _ = label_points(points(at_corner, addresses=addresses), addresses)
     rows, counts = label_points(points(at_corner, *on_east, addresses=addresses), addresses)
     assert addresses.streets[alone].tolist() == ["North"]
@@ -118,31 +116,37 @@ def test_photos_at_a_crossing_go_with_those_about_them():
     assert counts["undecided"] == 1
 
 
-# Checked by hand on the map of the graph: start and end of each, and the neighbourhood about it.
-BY_HAND = [
-    "located in Elliott, specifically on a section of Ainsworth Street lying between Lorenz Avenue and Parnassus Way",
-]
+# Checked by hand against the table's edges and the names at their nodes, of every form, with and without neighbourhood.
+BY_HAND = """
+located in Upper Lawrenceville, specifically on a section of McCandless Avenue lying between Dresden Way and Keystone Street
+located in Central Business District, specifically on a section of Grant Street lying between Liberty Avenue and Seventh Avenue
+located in Spring Garden, specifically on a section of Lindell Street lying between Lopella Street and Reppel Way
+located in Point Breeze, specifically on a section of Gettysburg Street lying between Beechwood Boulevard and Fennimore Street
+located on a section of West Liberty Avenue lying between Hillsdale Avenue and Wisconsin Avenue
+located on a section of Morrow Street lying between North Bell Avenue and Spring Alley
+located in Strip District, specifically on a section of Penn Avenue lying between 30th Street and 31st Street
+located in Beechview, specifically on a section of Crane Avenue lying between Fallowfield Avenue and Tropical Avenue
+located on a section of Wallace Avenue lying between Montier Street and Swissvale Avenue
+located on a section of East Bellecrest Avenue lying between Brownsville Road and Clermont Avenue
+located in Mount Washington, specifically on a section of Sewer Way near Pomona Way
+located in Overbrook, specifically on a section of Horning Avenue near Lodge Street
+located in Arlington, specifically on a section of Eads Street near Parkwood Road
+located in Highland Park, specifically on a section of Glenview Place near Heberton Street
+located on a section of Ivy Street near Laurel Street
+located on a section of Bent Alley near Bell Avenue
+located in Brookline, specifically on a section of Stapleton Street near Waddington Avenue
+located on a section of Pilgrim Way near 4th Street
+located on a section of West Street lying between East 19th Avenue and Orchard Avenue
+located in Lincoln-Lemington-Belmar, specifically on El Paso Street
+""".strip().splitlines()
 
 
 def test_pittsburghs_addresses():
     graph = read_streets([str(shared("pittsburgh/edges.csv")), str(shared("pittsburgh/nodes_hood.csv"))])
     addresses = addresses_of(graph, cut_streets(graph))
     texts = set(addresses.texts)
+    assert len(BY_HAND) == 20
     assert [text for text in BY_HAND if text not in texts] == []
     assert len(texts) > 0.98 * len(addresses)
     points = [int(each) for each in np.percentile(addresses.num_points, (25, 50, 75))]
     assert points == [7, 10, 16]
-
-
-def test_tables_of_edges_and_nodes_in_either_order(tmp_path):
-    with (tmp_path / "edges.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["u", "v", "name"], ["1", "2", "Main"], ["2", "3", "['Main', 'Side']"]])
-    with (tmp_path / "nodes.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(
-            [["id", "lat", "lon", "district"], [1, 40.0, -80, "A"], [2, 40.001, -80, "A"], [3, 40.002, -80, ""]]
-        )
-    paths = [str(tmp_path / name) for name in ("nodes.csv", "edges.csv")]
-    for given in (paths, paths[::-1]):
-        graph = read_streets(given)
-        assert graph.names == [("Main",), ("Main", "Side")]
-        assert graph.neighbourhoods.tolist() == ["A", "A", ""]
