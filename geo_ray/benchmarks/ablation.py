@@ -7,7 +7,7 @@ in this process, by the loop and the losses of the recipes.
 import argparse
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from geo_ray.atlas.boundaries import boundaries
 from geo_ray.atlas.covariates import Covariates, covariates_of
 from geo_ray.atlas.place_names import place_names
+from geo_ray.benchmarks.bare_loop import Quiet, RowBatches
 from geo_ray.benchmarks.by_place import difference_row, head_text, place_row, row_text
 from geo_ray.benchmarks.partitions import of_size
 from geo_ray.benchmarks.rows import write_json
@@ -100,25 +101,6 @@ def crops_of(latlon: np.ndarray, seed: int, side: int) -> Crops:
     return Crops(pixels=pixels, latlon=latlon, known=known)
 
 
-class _Rows:
-    """Batches of rows in an order drawn anew each epoch; ``make`` gives a batch of epoch, row numbers."""
-
-    def __init__(self, count: int, size: int, seed: int, make: Any) -> None:
-        self._count, self._size, self._seed, self._make = count, size, seed, make
-
-    def __iter__(self) -> Iterator[Any]:
-        epoch = 0
-        while True:
-            order = np.random.default_rng((self._seed, epoch)).permutation(self._count)
-            for start in range(0, self._count - self._size + 1, self._size):
-                yield self._make(epoch, order[start : start + self._size])
-            epoch += 1
-
-    def state(self) -> dict[str, Any]:
-        """Nothing: it isn't gone on with."""
-        return {}
-
-
 def pretrained(crops: Crops, captions: str, checkpoint: ClipCheckpoint, num_steps: int, seed: int) -> ClipTask:
     """A CLIP after ``num_steps`` of captions, or as it is where ``captions`` is empty."""
     config = ClipConfig(
@@ -135,21 +117,8 @@ def pretrained(crops: Crops, captions: str, checkpoint: ClipCheckpoint, num_step
                     "image_id": np.array([str(row) for row in rows], dtype=object)}  # fmt: skip
         return task.batch_of(columns)
 
-    run_steps(_Quiet(task), _Rows(len(crops.latlon), 128, seed, make), config, Worker(device=torch.device("cpu")))
+    run_steps(Quiet(task), RowBatches(len(crops.latlon), 128, seed, make), config, Worker(device=torch.device("cpu")))
     return task
-
-
-class _Quiet:
-    """A task that validates nothing."""
-
-    best = ""
-
-    def __init__(self, task: Any) -> None:
-        self.model, self.losses, self.ids = task.model, task.losses, task.ids
-
-    def validate(self, model: Any) -> dict[str, np.ndarray]:
-        """Nothing."""
-        return {}
 
 
 @torch.inference_mode()
@@ -184,7 +153,7 @@ def errors_of(
         return {"features": features[rows], "latitude": latlon[rows, 0], "longitude": latlon[rows, 1],
                 "image_id": rows.astype(str)}  # fmt: skip
 
-    run_steps(_Quiet(task), _Rows(len(latlon), 256, seed, make), config, Worker(device=torch.device("cpu")))
+    run_steps(Quiet(task), RowBatches(len(latlon), 256, seed, make), config, Worker(device=torch.device("cpu")))
     with tempfile.TemporaryDirectory() as folder:
         filed = cells_of(latlon, partition)
         index = build_index(features, latlon, filed, len(partition), CLUSTERINGS["pigeon"], dtype="float32")

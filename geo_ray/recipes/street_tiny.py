@@ -12,10 +12,11 @@ from geo_ray.train.clip_model import ClipTowers, trained_state, write_open_clip
 
 # A residual network as CLIP's RN50, with a fourth of its width and one block a stage: it learns from few tiles, where
 # a transformer of its cost does not.
+VISION = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32}
 TINY = {
     "embed_dim": 128,
     "quick_gelu": True,
-    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32},
+    "vision_cfg": VISION,
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "layers": 2, "heads": 2},
 }  # fmt: skip
 
@@ -30,15 +31,21 @@ def street_tiny() -> AddressConfig:
     )  # fmt: skip
 
 
+def fresh_checkpoint(seed: int = 0, image_size: int = 64) -> ClipCheckpoint:
+    """The small CLIP with weights by the seed."""
+    config = TINY | {"vision_cfg": VISION | {"image_size": image_size}}
+    torch.manual_seed(seed)
+    state = trained_state(ClipTowers(config).state_dict())
+    return ClipCheckpoint(
+        config=config, state=state, preprocessing="open_clip", image_mean=CLIP_MEAN, image_std=CLIP_STD,
+        logit_scale=math.exp(float(state["logit_scale"])), weights_sha256="",
+    )  # fmt: skip
+
+
 def write_fresh_open_clip(folder: Path, seed: int = 0) -> Path:
-    """Write the small CLIP with weights by the seed, unless it is there; returns its folder."""
+    """Write it, unless it is there; returns its folder."""
     if not folder.exists():
-        torch.manual_seed(seed)
-        state = trained_state(ClipTowers(TINY).state_dict())
-        checkpoint = ClipCheckpoint(
-            config=TINY, state=state, preprocessing="open_clip", image_mean=CLIP_MEAN, image_std=CLIP_STD,
-            logit_scale=math.exp(float(state["logit_scale"])), weights_sha256="",
-        )  # fmt: skip
-        write_open_clip(folder.with_name(folder.name + ".partial"), checkpoint, state)
+        checkpoint = fresh_checkpoint(seed)
+        write_open_clip(folder.with_name(folder.name + ".partial"), checkpoint, checkpoint.state)
         folder.with_name(folder.name + ".partial").rename(folder)
     return folder

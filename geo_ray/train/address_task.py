@@ -160,6 +160,7 @@ class AddressTask:
         self._config, self._checkpoint, self._validation = config, checkpoint, validation
         self._candidates, self._center = candidates, center
         self.model: nn.Module = AddressTowers(checkpoint.config, checkpoint.state)
+        self._num_features = int(checkpoint.config["embed_dim"])
         self._length = int(checkpoint.config["text_cfg"].get("context_length", 77))
 
     def losses(self, model: nn.Module, batch: AddressedBatch) -> dict[str, torch.Tensor]:
@@ -225,26 +226,29 @@ class AddressTask:
 
     def validate(self, model: nn.Module) -> dict[str, np.ndarray]:
         """Whether an image's address is the first, or among the first five, of all the table's addresses."""
-        library, blank = self._checkpoint.preprocessing, [""] * TEXTS_AT_ONCE
-        texts: list[torch.Tensor] = []
-        images: list[torch.Tensor] = []
-        for start in range(0, len(self._candidates), TEXTS_AT_ONCE):
-            some = self._candidates[start : start + TEXTS_AT_ONCE]
-            tokens = torch.from_numpy(joined_tokens(blank[: len(some)], some, self._length, library))
-            texts.append(self._features(model, self._blank(), tokens)[1])
-        candidates = torch.cat(texts)
-        pixels, any_text = torch.from_numpy(self._validation["pixels"]), tokens[:1]  # the towers go together
-        for start in range(0, len(pixels), 64):
-            images.append(self._features(model, pixels[start : start + 64], any_text)[0])
-        found = torch.cat(images) @ candidates.T
-        row_of = {text: row for row, text in enumerate(self._candidates)}
-        true = torch.tensor([row_of[text] for text in self._validation["address"]], device=found.device)
-        first = found.topk(min(5, found.shape[1]), dim=1).indices == true[:, None]
+        images, texts = self.embedded(model, self._validation["pixels"])
+        order = np.argsort(-(images @ texts.T), axis=1, kind="stable")[:, :5]
+        true = self._validation["address"]
+        right = np.array(self._candidates, dtype=object)[order] == true[:, None]
         return {
-            "ssa_1": first[:, 0].double().cpu().numpy(),
-            "ssa_5": first.any(dim=1).double().cpu().numpy(),
-            "place": np.array([number_of(text) for text in self._validation["address"]], np.int64),
+            "ssa_1": right[:, 0].astype(np.float64),
+            "ssa_5": right.any(axis=1).astype(np.float64),
+            "place": np.array([number_of(text) for text in true], np.int64),
         }
+
+    @torch.inference_mode()
+    def embedded(self, model: nn.Module, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features of images, and of the candidates' texts."""
+        library, size, model = self._checkpoint.preprocessing, TEXTS_AT_ONCE, model.eval()
+        images, texts = [np.empty((0, self._num_features), np.float32)], []
+        for start in range(0, len(self._candidates), size):
+            some = self._candidates[start : start + size]
+            tokens = torch.from_numpy(joined_tokens([""] * len(some), some, self._length, library))
+            texts.append(self._features(model, self._blank(), tokens)[1].cpu().numpy())
+        shown = torch.from_numpy(pixels)
+        for start in range(0, len(shown), size):  # the towers go together, so a text goes with the images
+            images.append(self._features(model, shown[start : start + size], tokens[:1])[0].cpu().numpy())
+        return np.concatenate(images), np.concatenate(texts)
 
     def _blank(self) -> torch.Tensor:
         side = self._checkpoint.config["vision_cfg"]["image_size"]

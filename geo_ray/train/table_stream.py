@@ -17,6 +17,7 @@ import ray.data
 from ray.data import Dataset
 
 from geo_ray.errors import InputError
+from geo_ray.remote.patience import be_patient
 from geo_ray.train.config import LoopConfig
 from geo_ray.train.ranks import rank, world_size
 from geo_ray.train.run_folder import RunFolder, complete_steps, read_streams
@@ -149,6 +150,7 @@ class Feed:
             consumed.merge(state)
         done = sum(int(rows.sum()) for rows in consumed.rows.values())
         units = left_of(table, consumed, self.reading.seed, max(1, self.needed - done))
+        be_patient()
         rows = ray.data.from_items(units, override_num_blocks=len(units))
         reader = Reader(reading=self.reading, consumed=ray.put(consumed.rows))
         return rows.map_batches(reader, batch_size=1, batch_format="pyarrow")
