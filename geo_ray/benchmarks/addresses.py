@@ -171,7 +171,7 @@ def _words(options: argparse.Namespace) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"candidates": level, "count": len(candidates),
                                "example": candidates.texts[0], "by_chance_5": float(_chance(right))}  # fmt: skip
         for k in (1, 5):
-            measure = Measure(values=hits[:, :k].any(axis=1))
+            measure = Measure(values=np.asarray(hits[:, :k].any(axis=1)))
             draws = Bootstrap(groups=groups).replicates({"hit": measure}, groups.weights)["hit"]
             row[f"top_{k}"] = [measure.estimate(groups.weights), *map(float, interval(draws, groups.count))]
         top = {k: "{:.1%} ({:.1%} to {:.1%})".format(*row[f"top_{k}"]) for k in (1, 5)}
@@ -208,7 +208,7 @@ def _search(options: argparse.Namespace) -> list[dict[str, Any]]:
 
     def unit(count: int) -> np.ndarray:
         values = rng.standard_normal((count, options.num_features), dtype=np.float32)
-        return values / np.linalg.norm(values, axis=1, keepdims=True)
+        return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True))
 
     places = np.stack([rng.uniform(40, 41, options.num_candidates), rng.uniform(-80, -79, options.num_candidates)], 1)
     gallery = Gallery(features=unit(options.num_candidates), latlon=places)

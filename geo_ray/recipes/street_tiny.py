@@ -25,7 +25,7 @@ def street_tiny() -> AddressConfig:
     """Both towers from fresh weights on tiles of 64 pixels, on 2 CPU cores."""
     return AddressConfig(
         checkpoint="",  # made by ``write_fresh_open_clip``
-        num_steps=1500, batch_size=128, learning_rate=1e-3, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6,
+        num_steps=1200, batch_size=128, learning_rate=1e-3, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6,
         warmup_share=0.05, precision="fp32", log_every=50, checkpoint_every=500, validate_every=250,
         shuffled_rows=4096, num_validation=1000,
     )  # fmt: skip
