@@ -24,11 +24,12 @@ from geo_ray.pipeline.graph import graph_of
 from geo_ray.pipeline.local import run_local
 from geo_ray.remote.place import Place
 from tests.crops import write_crops
+from tests.models.address_bundles import write_addresses_of_a_grid
 from tests.models.checkpoint_files import TINY, write_hugging_face
 
 PLACE = Place(num_workers=1, batch_size=16)
 NUM_IMAGES = 60
-KINDS = ("streetclip", "beam", "tree", "geoclip")
+KINDS = ("streetclip", "beam", "tree", "geoclip", "address")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def bundles(tmp_path_factory):
         patch.setattr(published, "read_geoclip", lambda: replace(whole, gallery_latlon=whole.gallery_latlon[::20]))
         for name, what in wanted.items():
             import_bundle(what, folder / name, say=lambda text: None)
-    return {name: str(folder / name) for name in wanted}
+    write_addresses_of_a_grid(folder / "address", plain)
+    return {name: str(folder / name) for name in KINDS}
 
 
 @pytest.fixture(scope="module")

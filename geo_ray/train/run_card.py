@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from geo_ray.evaluation.addresses import LABELS
 from geo_ray.models.bundle import open_bundle
 from geo_ray.train.run_folder import PROGRESS
 
@@ -34,6 +35,14 @@ def write_card(recipe: str, hardware: str, output: Path, bundle: Path) -> None:
             at, median = found[name]["accuracy_at_km"], found[name]["median_error_km"]
             lines.append(f"| {name.replace('_', ' ')} | {median:.1f} | {at['25']:.1%} | {at['200']:.1%} |")
         lines += ["", f"{found['num_images']:,} images of {found['num_places']:,} places.", ""]
+    if "ssa_1" in found:
+        place = found["by_place"]
+        lines += ["| on test images, by place | % | 95 % interval |", "|---|---|---|"]
+        for name, label in LABELS.items():
+            if name.startswith("s"):
+                between = " to ".join(f"{100 * bound:.1f}" for bound in place["intervals_95"][name] or ())
+                lines.append(f"| {label} | {100 * place[name]:.1f} | {between} |")
+        lines += ["", f"{found['num_images']:,} images in {place['num_places']:,} places.", ""]
     lines += ["Settings: `config.json`. Losses: `training.html`.", ""]
     (output / "MODEL_CARD.md").write_text("\n".join(lines))
     (output / "training.html").write_text(curves_page(output))

@@ -1,5 +1,7 @@
 """Addresses: their words, their places, files, coarser ones, and those of photos by position."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import shapely
@@ -117,28 +119,7 @@ def test_photos_at_a_crossing_go_with_those_about_them():
 
 
 # Checked by hand against the table's edges and the names at their nodes, of every form, with and without neighbourhood.
-BY_HAND = """
-located in Upper Lawrenceville, specifically on a section of McCandless Avenue lying between Dresden Way and Keystone Street
-located in Central Business District, specifically on a section of Grant Street lying between Liberty Avenue and Seventh Avenue
-located in Spring Garden, specifically on a section of Lindell Street lying between Lopella Street and Reppel Way
-located in Point Breeze, specifically on a section of Gettysburg Street lying between Beechwood Boulevard and Fennimore Street
-located on a section of West Liberty Avenue lying between Hillsdale Avenue and Wisconsin Avenue
-located on a section of Morrow Street lying between North Bell Avenue and Spring Alley
-located in Strip District, specifically on a section of Penn Avenue lying between 30th Street and 31st Street
-located in Beechview, specifically on a section of Crane Avenue lying between Fallowfield Avenue and Tropical Avenue
-located on a section of Wallace Avenue lying between Montier Street and Swissvale Avenue
-located on a section of East Bellecrest Avenue lying between Brownsville Road and Clermont Avenue
-located in Mount Washington, specifically on a section of Sewer Way near Pomona Way
-located in Overbrook, specifically on a section of Horning Avenue near Lodge Street
-located in Arlington, specifically on a section of Eads Street near Parkwood Road
-located in Highland Park, specifically on a section of Glenview Place near Heberton Street
-located on a section of Ivy Street near Laurel Street
-located on a section of Bent Alley near Bell Avenue
-located in Brookline, specifically on a section of Stapleton Street near Waddington Avenue
-located on a section of Pilgrim Way near 4th Street
-located on a section of West Street lying between East 19th Avenue and Orchard Avenue
-located in Lincoln-Lemington-Belmar, specifically on El Paso Street
-""".strip().splitlines()
+BY_HAND = Path(__file__).with_name("pittsburgh_addresses.txt").read_text().splitlines()
 
 
 def test_pittsburghs_addresses():

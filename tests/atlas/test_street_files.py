@@ -45,7 +45,8 @@ def test_tables_in_either_order(tmp_path):
     ("cell", "names"),
     [
         ("Main", ("Main",)), (" ", ()), ("nan", ()), (None, ()), (float("nan"), ()), ("['A', 'B']", ("A", "B")),
-        ("A;B; A", ("A", "B")), (["A", "B"], ("A", "B")), ("[broken", ("[broken",)), ("O'Hara  Street", ("O'Hara Street",)),
+        ("A;B; A", ("A", "B")), (["A", "B"], ("A", "B")), ("[broken", ("[broken",)),
+        ("O'Hara  Street", ("O'Hara Street",)),
     ],
 )  # fmt: skip
 def test_names_in_a_cell(cell, names):

@@ -12,12 +12,15 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
+from geo_ray.atlas.addresses import read_addresses
 from geo_ray.atlas.covariates import Covariates
 from geo_ray.data.training_splits import SplitRules
 from geo_ray.data.training_table import TableOptions, build_training_table, month_of
 from geo_ray.errors import InputError, MissingDataError, OutputError
 from geo_ray.tables.training import SCHEMA
+from tests.atlas.street_graphs import grid
 from tests.crops import jpeg_crops
+from tests.datasets.test_street_map import write_city
 
 FEW = Covariates(population="")  # the gazetteer's people take seconds to load
 PLACES = [(47.0, 7.5), (48.86, 2.35), (-33.9, 18.4), (35.7, 139.7), (0.0, -160.0), (40.7, -74.0)]
@@ -175,3 +178,58 @@ def test_truth_of_other_images_is_no_truth(tmp_path, ray_session, jpegs):
 )  # fmt: skip
 def test_months(value, month):
     assert month_of(value) == month
+
+
+CITY = grid(3, 2)
+
+
+@pytest.fixture
+def city(tmp_path):
+    return write_city(tmp_path / "city", CITY)
+
+
+def test_map_tiles_with_their_addresses(tmp_path, ray_session, city):
+    manifest = build_training_table(options(tmp_path, [f"streets:2@{city}"], None), lambda text: None)
+    rows = read(tmp_path / "table")
+    assert manifest["splits"] == {"train": 14, "validation": 14, "test": 35}
+    addresses = read_addresses(city / "addresses.parquet")
+    assert {row["address"] for row in rows.values()} == set(addresses.texts)
+    assert all(row["caption"].startswith("a map tile of") for row in rows.values())
+    assert all(row["bytes"][:4] == b"\x89PNG" for row in rows.values())
+    assert read_addresses(tmp_path / "table" / "_addresses.parquet").ids.tolist() == addresses.ids.tolist()
+    with pytest.raises(InputError, match=r"must be streets:DIR or streets:NUMBER@DIR"):
+        build_training_table(options(tmp_path / "x", ["streets:no@city"], None))
+
+
+def test_photos_get_addresses_by_position_or_annotation(tmp_path, ray_session, city, jpegs):
+    folder = folder_of(tmp_path / "photos", jpegs[:3])
+    middle = read_addresses(city / "addresses.parquet").latlon
+    with (tmp_path / "truth.csv").open("w", newline="") as file:
+        rows = [["0.jpg", *middle[0], ""], ["1.jpg", *middle[1], "a house"], ["2.jpg", 41.0, -79.0, ""]]
+        csv.writer(file).writerows([["id", "lat", "lon", "caption"], *rows])
+    annotations = tmp_path / "annotations.json"
+    annotations.write_text(json.dumps({"1.jpg": ["a red house", "verbose", "located in the Downtown"]}))
+    said = []
+    table = options(tmp_path, [folder], str(tmp_path / "truth.csv"), addresses=str(city / "addresses.parquet"),
+                    annotations=(str(annotations),))  # fmt: skip
+    build_training_table(table, said.append)
+    rows = read(tmp_path / "table")
+    assert rows["0.jpg"]["address"] == read_addresses(city / "addresses.parquet").texts[0]
+    assert (rows["1.jpg"]["address"], rows["1.jpg"]["caption"]) == ("located in the Downtown", "a red house")
+    assert (rows["2.jpg"]["split"], rows["2.jpg"]["address"]) == ("no_address", None)
+    assert any(text.startswith("addresses: 3 photos, 1 too_far") for text in said)
+
+
+def test_annotations_of_files_whose_names_tell_their_places(tmp_path, ray_session, jpegs):
+    name = "@0584595.90@4477256.48@17@T@40.44@-79.99@id@@0@@@@@@.jpg"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / name).write_bytes(jpegs[0])
+    annotations = tmp_path / "a.json"
+    annotations.write_text(json.dumps({name: ["a bridge", "x", "located in the Downtown"], "b.jpg": ["located in B"]}))
+    table = options(tmp_path, [tmp_path / "photos"], None, annotations=(str(annotations),))
+    build_training_table(table, lambda text: None)
+    row = read(tmp_path / "table")[name]
+    assert (row["latitude"], row["longitude"], row["caption"]) == (40.44, -79.99, "a bridge")
+    annotations.write_text(json.dumps({"b.jpg": ["located in B"]}))
+    with pytest.raises(InputError, match=r"tell no coordinates, nor do their file names, such as 'b\.jpg'"):
+        build_training_table(options(tmp_path / "x", [tmp_path / "photos"], None, annotations=(str(annotations),)))
