@@ -64,8 +64,8 @@ def test_candidates_of_a_table_without_a_file_of_addresses(run, tmp_path):
     folder, _ = run
     known = table_addresses(str(folder / "table"))
     texts = dict.fromkeys(known.texts.tolist(), known.latlon[:1])
-    read = addresses_of_texts(texts | {"located in the Downtown, specifically on a section of Third Avenue that near "
-                                       "Grant Building": known.latlon[:1], "the old mill": known.latlon[:2]})  # fmt: skip
+    published = "located in the Downtown, specifically on a section of Third Avenue that near Grant Building"
+    read = addresses_of_texts(texts | {published: known.latlon[:1], "the old mill": known.latlon[:2]})
     rows = {text: row for row, text in enumerate(read.texts)}
     for row, text in enumerate(known.texts):
         assert read.streets[rows[text]] == known.streets[row]
