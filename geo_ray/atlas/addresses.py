@@ -77,8 +77,9 @@ def address_text(street: str, crossings: Sequence[str], neighbourhood: str) -> s
 
 
 def street_text(street: str, neighbourhood: str) -> str:
-    """A street of a neighbourhood in the same words."""
-    return address_text(street, (), neighbourhood)
+    """A street of a neighbourhood in the words of its sub-streets, which a model has learned, without their ends."""
+    where = f"located in {neighbourhood}, specifically" if neighbourhood else "located"
+    return f"{where} on a section of {street}"
 
 
 def neighbourhood_text(neighbourhood: str) -> str:

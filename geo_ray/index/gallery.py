@@ -203,21 +203,45 @@ class Gallery:
 
 def _extend(found: Ranking, cosine: Float64[np.ndarray, "N B"], start: int, count: int, scale: float) -> Ranking:
     """The ranking with the cosines of a further block, which begins at row ``start``; overwrites them."""
-    columns = _largest(cosine, count)
-    rows = np.concatenate([found.rows, columns + start], axis=1)
-    best = np.concatenate([found.cosine, np.take_along_axis(cosine, columns, axis=1)], axis=1)
-    kept = _largest(best, count)
-    best = np.take_along_axis(best, kept, axis=1)
+    rows, best = _best_of(found, cosine, start, count)
     peak = best.max(axis=1, keepdims=True)
     cosine -= peak
     cosine *= scale
     added = np.exp(cosine, out=cosine).sum(axis=1, keepdims=True)
     return Ranking(
-        rows=np.take_along_axis(rows, kept, axis=1),
+        rows=rows,
         cosine=best,
         peak=peak,
         total=found.total * np.exp(scale * (found.peak - peak)) + added,
     )
+
+
+def _best_of(
+    found: Ranking, cosine: Float64[np.ndarray, "N B"], start: int, count: int
+) -> tuple[Int64[np.ndarray, "N K"], Float64[np.ndarray, "N K"]]:
+    """Rows and cosines of the best so far and of a further block, ascending by row; of equal ones the first."""
+    if found.rows.shape[1] < count:
+        columns = _largest(cosine, count)
+        better = np.take_along_axis(cosine, columns, axis=1)
+    else:  # few are better than all that are kept, and to find those takes a tenth of finding the block's largest
+        columns, better = _above(cosine, found.cosine.min(axis=1))
+    rows = np.concatenate([found.rows, columns + start], axis=1)
+    best = np.concatenate([found.cosine, better], axis=1)
+    kept = _largest(best, count)
+    return np.take_along_axis(rows, kept, axis=1), np.take_along_axis(best, kept, axis=1)
+
+
+def _above(
+    values: Float64[np.ndarray, "N B"], least: Float64[np.ndarray, "N"]
+) -> tuple[Int64[np.ndarray, "N M"], Float64[np.ndarray, "N M"]]:
+    """Columns and values of what is above a number of each row, ascending; rows that have fewer end with -inf."""
+    at, columns = np.nonzero(values > least[:, None])
+    sizes = np.bincount(at, minlength=len(values))
+    place = np.arange(len(at)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    found = np.zeros((len(values), int(sizes.max(initial=0))), np.int64)
+    above = np.full(found.shape, -np.inf)
+    found[at, place], above[at, place] = columns, values[at, columns]
+    return found, above
 
 
 def _largest(values: Float64[np.ndarray, "N B"], count: int) -> Int64[np.ndarray, "N K"]:

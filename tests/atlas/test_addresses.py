@@ -76,7 +76,7 @@ def test_an_empty_list_is_refused(addresses):
 
 def test_streets_neighbourhoods_and_corners(addresses):
     streets, hoods, corners = (coarser(addresses, level) for level in ("street", "neighbourhood", "corner"))
-    assert "located in West, specifically on Row 0" in streets.texts.tolist()
+    assert "located in West, specifically on a section of Row 0" in streets.texts.tolist()
     assert hoods.texts.tolist() == ["located in East", "located in West"]
     assert "at the corner of Column 0 and Row 1" in corners.texts.tolist()
     assert hoods.num_points.sum() == addresses.num_points.sum()
