@@ -34,7 +34,7 @@ def draw_addresses(lines: Shaped[np.ndarray, "e"], addresses: Addresses, path: P
     colors = [palette((7 * row) % palette.N) for row in range(len(addresses))]
     _add(axes, addresses.local_lines, colors, 1.4)
     _frame(axes, addresses)
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=160, bbox_inches="tight")
 
 
 def draw_heat(
@@ -55,7 +55,7 @@ def draw_heat(
     _add(axes, courses[shown], [heat(scale(values[row])) for row in shown.tolist()], 2.2)
     figure.colorbar(ScalarMappable(scale, heat), ax=axes, shrink=0.6, label="similarity (cosine)")
     _frame(axes, addresses)
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=160, bbox_inches="tight")
     listed = "".join(
         f"<tr><td>{values[row]:.3f}</td><td>{escape(str(addresses.texts[row]))}</td></tr>"
         for row in order[:LISTED].tolist()

@@ -1,5 +1,6 @@
 """Bundles of addresses: a CLIP, candidate addresses, and their features (AddressCLIP, arXiv 2407.08156, 3.4)."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,8 @@ def write_address_bundle(
     Raises ``InputError`` that quotes an address which is longer than the text tower reads, and ``OutputError``.
     """
     features = TextEncoder(checkpoint)(addresses.texts.tolist())
-    search = GallerySearch(logit_scale=min(checkpoint.logit_scale, MAX_LOGIT_SCALE), num_candidates=num_candidates)
+    few = min(num_candidates, len(addresses))
+    search = GallerySearch(logit_scale=min(checkpoint.logit_scale, MAX_LOGIT_SCALE), num_candidates=few)
     with filling(folder) as partial:
         write_tower(partial, image_tower(checkpoint))
         write_text_tower(partial / TEXT, checkpoint)
@@ -51,7 +53,9 @@ def with_candidates(bundle: Bundle, addresses: Addresses, output: Path, say: Cal
         shutil.copyfile(bundle.path(WEIGHTS), partial / WEIGHTS)
         shutil.copytree(bundle.path(TEXT), partial / TEXT)
         _write_candidates(partial, addresses, features)
-        seal(partial, "address", bundle.encoder, bundle.gallery_search, words)
+        few = min(bundle.gallery_search.num_candidates, len(addresses))
+        search = dataclasses.replace(bundle.gallery_search, num_candidates=few)
+        seal(partial, "address", bundle.encoder, search, words)
 
 
 def query_features(bundle: Bundle, texts: list[str]) -> Float32[np.ndarray, "n D"]:

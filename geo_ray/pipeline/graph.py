@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from geo_ray.errors import InputError
 from geo_ray.index.index_folder import check_index
-from geo_ray.models.bundle import INDEX, Bundle
+from geo_ray.models.bundle import INDEX, Bundle, open_bundle
 from geo_ray.pipeline.address_stages import DescribeAddress, SearchAddresses, within_stages
 from geo_ray.pipeline.cell_stages import RankCells, Refine, RefineByMembers, SearchMembers, SearchPrototypes
 from geo_ray.pipeline.columns import ADDRESS, ANSWER, EXIF_DISTANCE, EXIF_POINT, MAX_VIEWS, SOURCE, Batch, view_columns

@@ -41,7 +41,7 @@ def clip(tmp_path_factory):
 def world(clip, tmp_path_factory):
     """Addresses at photo locations all over the Earth."""
     latlon = earth.locations()
-    latlon = latlon[np.random.default_rng(3).permutation(len(latlon))[:600]]
+    latlon = latlon[np.random.default_rng(3).permutation(len(latlon))[:60]]
     folder = tmp_path_factory.mktemp("world") / "bundle"
     write_address_bundle(folder, read_checkpoint(clip), addresses_at(latlon), WORDS, num_candidates=4)
     return open_bundle(str(folder))

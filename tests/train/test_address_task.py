@@ -146,10 +146,10 @@ def test_validation_ranks_all_addresses(checkpoint):
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("bad", [
-    {"captions": "behind"}, {"geography": "far"}, {"positives": "all"}, {"num_candidates": 0},
-    {"address_weight": 0.0, "caption_weight": 0.0}, {"geography_weight": -1.0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [{"num_candidates": 0}, {"address_weight": 0.0, "caption_weight": 0.0}, {"geography_weight": -1.0}],
+)
 def test_settings_that_cannot_be(bad):
     with pytest.raises(ValueError, match=r"must"):
         AddressConfig(**bad)
