@@ -110,13 +110,14 @@ class Gallery:
     ) -> Located:
         """The same among some places for each image, by their rows, ascending; probabilities are among those.
 
-        Where there are fewer places than candidates, the first is repeated with probability 0; an image with none gets
-        the first of all places, with probability 0.
+        Where there are fewer places than candidates, the first is repeated with probability 0. An image with none gets
+        the first of all places: that is no answer.
         """
         k = min(parameters.num_candidates, len(self.latlon))
         cells, probability = np.zeros((len(features), k), np.int64), np.zeros((len(features), k))
         for image, among in enumerate(rows):
             if not len(among):
+                probability[image, 0] = 1.0
                 continue
             logits = parameters.logit_scale * _dots(self.features[among], features[image].astype(np.float64))
             shares = np.exp(logits - logits.max())
