@@ -6,9 +6,12 @@ import pytest
 
 from geo_ray.atlas.address_lists import candidates_of
 from geo_ray.cli import main
+from geo_ray.data.run.job import geotag
+from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.data.training_table import TableOptions, build_training_table
 from geo_ray.models.bundle import open_bundle
 from geo_ray.recipes import run_recipe
+from geo_ray.remote.place import Place as WorkerPlace
 from geo_ray.train.address_chain import addresses_of_texts, table_addresses
 from geo_ray.train.chain import Place
 from geo_ray.train.config import Scale
@@ -46,7 +49,9 @@ def test_its_answers_are_evaluated(run, capsys, monkeypatch):
     folder, _ = run
     monkeypatch.chdir(folder)
     test = "table/split=test"
-    assert main(["geotag", test, "--bundle", "out/bundle", "--output", "answers", "--workers", "1"]) == 0
+    options = GeotagOptions(inputs=(str(folder / test),), output=str(folder / "answers"),
+                            bundle=str(folder / "out" / "bundle"))  # fmt: skip
+    geotag(prepare(options), WorkerPlace(num_workers=1, batch_size=32))
     command = ["evaluate", "answers", "--truth", test, "--group-by", "place", "--addresses", "out/bundle"]
     assert main([*command, "--json", "metrics.json"]) == 0
     shown = capsys.readouterr().out
