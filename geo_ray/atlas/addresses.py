@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,20 @@ class Addresses:
 
     def take(self, rows: Int64[np.ndarray, "k"]) -> "Addresses":
         """Those at some rows."""
-        arrays = {name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        arrays = {name: value[rows] for name, value in self._arrays().items()}
         return Addresses(crossings=[self.crossings[row] for row in rows.tolist()], **arrays)
+
+    def and_others(self, others: "Addresses") -> "Addresses":
+        """These and others, with new ids for the others where these have theirs."""
+        held = set(self.ids)
+        renamed = [f"{key}-other" if key in held else key for key in others.ids]
+        arrays = {name: np.concatenate([value, others._arrays()[name]]) for name, value in self._arrays().items()}
+        arrays["ids"] = np.concatenate([self.ids, np.array(renamed, dtype=object)])
+        return Addresses(crossings=[*self.crossings, *others.crossings], **arrays)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The columns that are arrays, without what is computed of them."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "crossings"}
 
     @cached_property
     def center(self) -> Float64[np.ndarray, "2"]:

@@ -33,8 +33,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--column", action="append", default=[], metavar="NAME=COLUMN", help=(
         "of the truth: group (author or sequence), place (of several views), view, split, month, heading, address, "
         "caption"))  # fmt: skip
-    parser.add_argument("--split", default="blocks", choices=("blocks", "regions", "countries"), help=(
-        "what is held out (default: blocks of a quarter of a degree)"))  # fmt: skip
+    parser.add_argument("--split", choices=("squares", "blocks", "regions", "countries"), help=(
+        "what is held out (default: blocks of a quarter of a degree, or squares of 50 m of images with "
+        "addresses)"))  # fmt: skip
     parser.add_argument("--seed", type=int, default=7, metavar="N", help="of what is held out (default: %(default)s)")
     parser.add_argument("--buffer-km", type=float, default=0.0, metavar="KM", help=(
         "nothing is trained on this near to what is held out (default: %(default)s)"))  # fmt: skip
@@ -77,7 +78,7 @@ def _table(arguments: argparse.Namespace) -> None:
         benchmarks=tuple(arguments.benchmark),
         columns={name: column for name, _, column in pairs},
         rules=SplitRules(
-            kind=arguments.split,
+            kind=arguments.split or ("squares" if arguments.addresses or arguments.annotations else "blocks"),
             seed=arguments.seed,
             buffer_km=arguments.buffer_km,
             benchmark_km=arguments.benchmark_km,

@@ -15,9 +15,9 @@ from geo_ray.geo.sphere import EARTH_RADIUS_KM, unit_vectors
 class SplitRules:
     """How images are split.
 
-    Blocks of a quarter of a degree are held out by ``seed`` (or discs, or countries: ``kind``), with nothing to train
-    on within ``buffer_km`` of what is held out, nor by an author who is there too, nor within ``benchmark_km`` of a
-    benchmark's image.
+    Blocks of a quarter of a degree are held out by ``seed`` (or squares, discs or countries: ``kind``), with nothing to
+    train on within ``buffer_km`` of what is held out, nor by an author who is there too, nor within ``benchmark_km`` of
+    a benchmark's image.
     """
 
     kind: SplitKind = "blocks"

@@ -1,9 +1,10 @@
-"""Which photo locations are trained on and which are held out, in three ways that ask for more and more.
+"""Which photo locations are trained on and which are held out, in ways that ask for more and more.
 
-``blocks`` holds out blocks of a quarter of a degree: places between known places. ``regions`` holds out discs of
-``REGION_KM``, with nothing to train on within ``BUFFER_KM`` of one: places where nothing is known for as far as a crop
-is wide. ``countries`` holds out countries wholly: places of a country with no known place. A point's split depends on
-where it is and on the seed alone, so points that are added later land where their block, region or country is.
+``squares`` holds out squares of 50 metres: positions between known positions of a city. ``blocks`` holds out blocks of
+a quarter of a degree: places between known places. ``regions`` holds out discs of ``REGION_KM``, with nothing to train
+on within ``BUFFER_KM`` of one: places where nothing is known for as far as a crop is wide. ``countries`` holds out
+countries wholly: places of a country with no known place. A point's split depends on where it is and on the seed alone,
+so points that are added later land where their square, block, region or country is.
 """
 
 import hashlib
@@ -19,7 +20,8 @@ from geo_ray.datasets import earth
 from geo_ray.geo.blocks import block_ids
 from geo_ray.geo.sphere import EARTH_RADIUS_KM, unit_vectors
 
-SplitKind = Literal["blocks", "regions", "countries"]
+SplitKind = Literal["squares", "blocks", "regions", "countries"]
+SQUARE_DEGREES = 0.0005  # 55 m from south to north
 BLOCK_SHARES = {"test": 0.07, "validation": 0.04}  # of the blocks; the rest is for training
 NUM_REGIONS = {"test": 30, "validation": 15}
 REGION_KM = 100.0  # from the middle of a region to its edge
@@ -34,15 +36,17 @@ def splits(latlon: Float64[np.ndarray, "n 2"], seed: int, kind: SplitKind = "blo
         return _by_region(latlon, seed)
     if kind == "countries":
         return _by_country(latlon, seed)
-    draw = _hash_uniform(block_ids(latlon), seed)
+    draw = _hash_uniform(units_of(latlon, seed, kind), seed)
     test, validation = BLOCK_SHARES["test"], BLOCK_SHARES["validation"]
     return np.where(draw < test, "test", np.where(draw < test + validation, "validation", "train"))
 
 
 def units_of(latlon: Float64[np.ndarray, "n 2"], seed: int, kind: SplitKind) -> Shaped[np.ndarray, "n"]:
-    """What each point is held out with, wholly or not at all: its block, its nearest region, or its country."""
+    """What each point is held out with, wholly or not: its square or block, its nearest region, or its country."""
     if kind == "regions":
         return _nearest_region(latlon, seed)[1]
+    if kind == "squares":
+        return block_ids(latlon, SQUARE_DEGREES)
     return boundaries().place_of(latlon).country if kind == "countries" else block_ids(latlon)
 
 

@@ -24,9 +24,10 @@ from geo_ray.models.bundle import CALIBRATION, GALLERY, Bundle, open_bundle
 from geo_ray.models.bundle_writing import Words, copy_bundle
 from geo_ray.models.checkpoints import read_checkpoint
 from geo_ray.models.naming import open_naming
+from geo_ray.models.tokenizer import tokenize
 from geo_ray.remote_files import filesystem
 from geo_ray.tables.training import ADDRESSES, SPLITS
-from geo_ray.train.address_task import AddressConfig, AddressWork
+from geo_ray.train.address_task import COLUMNS, AddressConfig, AddressWork
 from geo_ray.train.cells_bundle import clear
 from geo_ray.train.chain import Place, trained_clip
 from geo_ray.train.embedding import embed_table, read_features
@@ -43,6 +44,8 @@ FORM = re.compile(
 def run_addresses(config: AddressConfig, output: Path, place: Place) -> Path:
     """Make the bundle ``output``/bundle of a table; returns its folder. Needs a connected Ray."""
     say, bundle = place.say, output / "bundle"
+    addresses = table_addresses(place.table)
+    check_ready(config, place.table, addresses)
     say("1 of 4: training on addresses")
     model = trained_clip(AddressWork(config=config, table=place.table), output / "clip", place, "addresses")
     words = Words(
@@ -54,8 +57,7 @@ def run_addresses(config: AddressConfig, output: Path, place: Place) -> Path:
     plain = output / "uncalibrated"
     if not (plain / "bundle.json").exists():
         say("2 of 4: candidate addresses")
-        write_address_bundle(clear(plain), read_checkpoint(model), table_addresses(place.table), words,
-                             config.num_candidates)  # fmt: skip
+        write_address_bundle(clear(plain), read_checkpoint(model), addresses, words, config.num_candidates)
     say("3 of 4: embedding")
     features = str(output / "features")
     embed_table(place.table, str(plain.resolve()), features, num_workers=place.scale.num_workers,
@@ -70,15 +72,29 @@ def run_addresses(config: AddressConfig, output: Path, place: Place) -> Path:
     return bundle
 
 
+def check_ready(config: AddressConfig, table: str, addresses: Addresses) -> None:
+    """Raise ``InputError`` at once for what would end the run after its training.
+
+    That are splits without images, and addresses that are longer than the text tower reads.
+    """
+    for split in SPLITS:
+        open_table(table, split, COLUMNS)
+    checkpoint = AddressWork(config=config, table=table).read()
+    length = int(checkpoint.config["text_cfg"].get("context_length", 77))
+    tokenize(addresses.texts.tolist(), length, checkpoint.preprocessing)
+
+
 SHOWN = ("ssa_1", "ssa_5", "sa_1", "sa_5")
 
 
 def table_addresses(table: str) -> Addresses:
-    """The candidate addresses of a table: those it was built with, or else the texts of its images' ones."""
+    """The candidate addresses of a table: those it was built with, and its images' other ones, by their texts."""
     fs, root = filesystem(table)
+    known = None
     if fs.exists(f"{root}/{ADDRESSES}"):
         with fs.open(f"{root}/{ADDRESSES}", "rb") as file:
-            return read_addresses(f"{table}/{ADDRESSES}", file)
+            known = read_addresses(f"{table}/{ADDRESSES}", file)
+    held = set() if known is None else set(known.texts)
     texts: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for split in SPLITS:
         try:
@@ -87,11 +103,14 @@ def table_addresses(table: str) -> Addresses:
             continue
         rows = read_rows(opened, ("address", "latitude", "longitude"))
         for text, *at in zip(*(rows[name].to_pylist() for name in ("address", "latitude", "longitude")), strict=True):
-            if text:
+            if text and text not in held:
                 texts[text].append((at[0], at[1]))
+    if known is not None and not texts:
+        return known
     if not texts:
         raise InputError(f"no image of {table} has an address; build the table with --addresses or --annotations")
-    return addresses_of_texts({text: np.array(places) for text, places in sorted(texts.items())})
+    others = addresses_of_texts({text: np.array(places) for text, places in sorted(texts.items())})
+    return others if known is None else known.and_others(others)
 
 
 def addresses_of_texts(places: dict[str, np.ndarray]) -> Addresses:

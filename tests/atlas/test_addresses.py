@@ -69,6 +69,16 @@ def test_files_keep_everything(addresses, tmp_path):
         read_addresses(tmp_path / "bad.parquet")
 
 
+def test_some_rows_and_others_beside_them(addresses):
+    _ = addresses.local_lines  # what is computed of all is no column
+    some = addresses.take(np.array([3, 1]))
+    assert some.texts.tolist() == addresses.texts[[3, 1]].tolist()
+    assert some.crossings == [addresses.crossings[3], addresses.crossings[1]]
+    both = some.and_others(addresses.take(np.array([1, 0])))
+    assert both.ids.tolist() == [*some.ids, f"{addresses.ids[1]}-other", addresses.ids[0]]
+    assert len(both.crossings) == len(both.latlon) == len(both.lines) == 4
+
+
 def test_an_empty_list_is_refused(addresses):
     with pytest.raises(InputError, match="list of addresses is empty"):
         addresses.take(np.empty(0, np.int64))

@@ -1,7 +1,9 @@
 """From a city's streets to a bundle that answers with addresses, in few steps."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from geo_ray.atlas.address_lists import candidates_of
@@ -9,10 +11,12 @@ from geo_ray.cli import main
 from geo_ray.data.run.job import geotag
 from geo_ray.data.run.preparation import GeotagOptions, prepare
 from geo_ray.data.training_table import TableOptions, build_training_table
+from geo_ray.errors import InputError
 from geo_ray.models.bundle import open_bundle
 from geo_ray.recipes import run_recipe
 from geo_ray.remote.place import Place as WorkerPlace
-from geo_ray.train.address_chain import addresses_of_texts, table_addresses
+from geo_ray.train.address_chain import addresses_of_texts, check_ready, table_addresses
+from geo_ray.train.address_task import AddressConfig
 from geo_ray.train.chain import Place
 from geo_ray.train.config import Scale
 from tests.atlas.street_graphs import grid
@@ -63,6 +67,21 @@ def test_its_answers_are_evaluated(run, capsys, monkeypatch):
     assert main(["address", "map", "out/bundle", "Row 1", "--images", "out/features", "--streets",
                  "city/streets.parquet", "--output", "map.png"]) == 0  # fmt: skip
     assert (folder / "map.html").is_file()
+
+
+def test_what_would_end_it_after_training_is_said_before(run, tmp_path):
+    folder, _ = run
+    table = folder / "table"
+    short = tmp_path / "short"
+    shutil.copytree(table, short)
+    shutil.rmtree(short / "split=test")
+    config = AddressConfig(checkpoint=str(folder / "out" / "fresh"))
+    with pytest.raises(InputError, match="has no images of the split test"):
+        check_ready(config, str(short), table_addresses(str(table)))
+    long = addresses_of_texts({"very " * 100 + "long street": np.array([[40.0, -80.0]])})
+    with pytest.raises(InputError, match="tokens, the model reads 77"):
+        check_ready(config, str(table), long)
+    check_ready(config, str(table), table_addresses(str(table)))
 
 
 def test_candidates_of_a_table_without_a_file_of_addresses(run, tmp_path):

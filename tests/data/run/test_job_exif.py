@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from geo_ray.cli import main
-from geo_ray.data.record.output_tables import EXIF_SCHEMA, SCHEMA
+from geo_ray.data.record.output_tables import SCHEMA
 from geo_ray.data.run.job import geotag
 from geo_ray.data.run.plan import dry_run_text
 from geo_ray.data.run.preparation import GeotagOptions, prepare
@@ -85,7 +85,8 @@ def test_skipped_photos_have_a_problem_that_fails_no_job(outputs):
 
 def test_compared_photos_have_three_more_columns(outputs):
     table = table_of(outputs / "compare")
-    assert table.schema.names == EXIF_SCHEMA.names
+    more = ["exif_latitude", "exif_longitude", "exif_distance_km"]
+    assert table.schema.names == [*SCHEMA.names, *more]
     assert table.schema.metadata == SCHEMA.metadata
     assert table.select(SCHEMA.names).sort_by("image_id").to_pylist() == (
         table_of(outputs / "ignore").sort_by("image_id").to_pylist()
