@@ -45,7 +45,6 @@ from geo_ray.data.run.transport import unpacked
 from geo_ray.data.run.worker import ENCODED, Answered, BlockAnswerer, BlockEncoder, decode_blocks
 from geo_ray.errors import GeoRayError, OutputError, RunStoppedError
 from geo_ray.pipeline.stage import Runtime
-from geo_ray.remote.patience import be_patient
 from geo_ray.remote.place import Place, beside_driver
 
 MAX_PASSES = 5  # in a row that commit nothing new
@@ -178,7 +177,6 @@ def _blocks_of_a_row() -> Iterator[None]:
 
     What their functions raise comes as it is: Ray Data's own wrapping loses the cause on its way to the driver.
     """
-    be_patient()
     context = DataContext.get_current()
     before = context.target_max_block_size, context.raise_original_map_exception
     context.target_max_block_size, context.raise_original_map_exception = 1, True
