@@ -57,7 +57,7 @@ def draw_heat(
     _frame(axes, addresses)
     figure.savefig(path, dpi=160, bbox_inches="tight")
     listed = "".join(
-        f"<tr><td>{values[row]:.3f}</td><td>{escape(str(addresses.texts[row]))}</td></tr>"
+        f"<tr><td>{escape(str(addresses.texts[row]))}</td><td>{values[row]:.3f}</td></tr>"
         for row in order[:LISTED].tolist()
     )
     colors = [_hex(heat(scale(values[row]))) for row in range(len(values))]
