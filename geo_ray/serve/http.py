@@ -69,7 +69,12 @@ def create_api(locate: Locate, bundle: BundleInfo, max_body_bytes: int) -> FastA
         body = Problem(request_id=request.state.request_id, problem=error.problem, message=error.message)
         return JSONResponse(body.model_dump(), status_code=error.status)
 
-    @api.post("/v1/locate", responses=RESPONSES, openapi_extra={"requestBody": REQUEST_BODY})
+    @api.post(  # what a kind of bundle has not is left out, what is not known is null
+        "/v1/locate",
+        responses=RESPONSES,
+        openapi_extra={"requestBody": REQUEST_BODY},
+        response_model_exclude_unset=True,
+    )
     async def locate_image(request: Request) -> Location:
         """Where the image in the multipart field `image` was probably taken, with alternatives and a radius."""
         content = await read_upload(request, max_body_bytes)

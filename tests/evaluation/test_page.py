@@ -76,7 +76,7 @@ def test_sources_make_no_markup_of_texts():
 def test_what_the_page_reads_is_in_the_package():
     (patterns,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"].values()
     shipped = {path for pattern in patterns for path in (ROOT / "geo_ray").glob(pattern)}
-    needed = {PAGE / name for name in ("report.html", "cells.html", "report.css", "report.js")}
+    needed = {PAGE / name for name in ("report.html", "cells.html", "heat.html", "report.css", "report.js")}
     assert {path for path in shipped if path.is_relative_to(PAGE)} == needed
 
 
